@@ -1,0 +1,44 @@
+# Everything runs in one virtual environment, made on first use. PYTHON picks the interpreter (3.11 or newer).
+PYTHON ?= python3
+VENV   := evalforge_venv
+BIN    := $(VENV)/bin
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-all check bench docs clean
+
+help:  ## list the commands
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+$(BIN)/.base: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed; say which with: make PYTHON=python3.12 ...")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "installing evalforge into $(VENV) ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
+	@touch $@
+
+$(BIN)/.dev: $(BIN)/.base
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@touch $@
+
+demo: $(BIN)/.base  ## the main job on embedded defaults: a local Datadog, SQLite, no account
+	@$(BIN)/evalforge demo
+
+test: $(BIN)/.dev  ## one path through every capability, under 5 minutes on 2 cores
+	$(BIN)/python -m pytest -q -m "not long" -n 2 --dist loadfile
+
+test-all: $(BIN)/.dev  ## the long tests too, on every Python that is installed
+	$(BIN)/python -m pytest -q -m long
+
+check: $(BIN)/.dev  ## formatting, lint, types, generated docs
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m docs.generate --check
+
+docs: $(BIN)/.dev  ## write the generated parts of docs/
+	$(BIN)/python -m docs.generate
+
+bench: $(BIN)/.dev  ## measure, as ratios in one run, into docs/benchmarks.md
+	$(BIN)/python -m bench
+
+clean:  ## remove the virtual environment and caches
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
