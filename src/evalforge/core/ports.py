@@ -1,0 +1,308 @@
+"""What we ask of the world: sources that give spans, and stores that keep what became of them.
+
+These are shapes, not base classes: an adapter implements the methods and passes the standard suite in tests/contract.
+Adapters translate foreign errors into `evalforge.errors`, each in one place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal, Protocol
+
+from evalforge.core.capture import FailureCapture
+from evalforge.core.span import Span
+from evalforge.core.window import Window
+
+# -- sources --------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """Where a source's reading of one window stands, after all pages before it were stored.
+
+    `step` and `cursor` belong to the source; `query_digest` tells whether the settings are still those the cursor was made
+    under. `last_ms` is the start of the newest item stored (epoch milliseconds), from which reading goes on, inclusive, when
+    the cursor has died. `learned` are the evaluator names (and other places) found on spans, kept for later runs.
+    `done` says that the window was read to its end.
+    """
+
+    source: str
+    window: Window
+    query_digest: str = ""
+    step: str = ""
+    cursor: str | None = None
+    last_ms: int | None = None
+    learned: tuple[str, ...] = ()
+    done: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """An item of a page that is no span. `item` is raw: it becomes a dead letter without text, then it is forgotten."""
+
+    reason: str
+    item: Any
+    trace_id: str | None = None
+    span_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One answer of a source: every item is in `spans` or in `rejected`, so `item_count` is their sum.
+
+    `checkpoint` is to be saved once the page is stored.
+    """
+
+    spans: Sequence[Span]
+    rejected: Sequence[Rejected]
+    checkpoint: Checkpoint
+
+    @property
+    def item_count(self) -> int:
+        """How many items the page held."""
+        return len(self.spans) + len(self.rejected)
+
+
+FilterMode = Literal["query", "scan", "auto"]
+
+
+@dataclass(slots=True)
+class SourceStatus:
+    """What a source can say of its reading so far; it grows while pages are read.
+
+    `mode` is the filter in effect; `filter_gaps` are the places whose failures the query missed and still misses, `learned`
+    those that it missed first and finds now. `partial` says that Datadog gave incomplete pages to the end. `skipped` is why
+    the source was left out, where it was. `rate_limit` holds limit, remaining, period_s and reset_s as last told.
+    """
+
+    name: str
+    mode: str = "auto"
+    request_count: int = 0
+    retry_count: int = 0
+    page_count: int = 0
+    item_count: int = 0
+    filter_gaps: list[str] = field(default_factory=list)
+    learned: list[str] = field(default_factory=list)
+    partial: bool = False
+    skipped: str | None = None
+    warnings: list[str] = field(default_factory=list)
+    rate_limit: dict[str, float | str] = field(default_factory=dict)
+
+
+class Source(Protocol):
+    """Something that gives spans of a window, page by page."""
+
+    name: str
+    status: SourceStatus
+
+    def pages(self, window: Window, after: Checkpoint | None = None) -> AsyncIterator[Page]:
+        """The pages of `window`, oldest spans first; those after `after` when it is an unfinished checkpoint of it.
+
+        The last page's checkpoint is `done`. A window without items gives one empty page. `after` may also be a finished
+        checkpoint: then only what it has learned is used.
+
+        Raises:
+            SourceRefusedError: the keys or the request were refused.
+            SourceUnavailableError: down for longer than the retry budget; pages already given stay good.
+            QuotaExhaustedError: the rate limit resets later than the retry budget.
+        """
+        ...
+
+
+# -- stores ---------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """An item that could not become part of a capture: ids, stage, reason, and its structure without any text.
+
+    `id` is a digest of what it is about, so the same item met again is the same letter.
+    """
+
+    id: str
+    source: str
+    stage: Literal["parse", "sanitize", "store"]
+    reason: str
+    structure: Mapping[str, Any]
+    occurred_at: datetime
+    expires_at: datetime
+    trace_id: str | None = None
+    span_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class UpsertResult:
+    """What became of each capture of one `upsert`, as trace ids, and the poison ones with their reason code."""
+
+    created: Sequence[str] = ()
+    updated: Sequence[str] = ()
+    unchanged: Sequence[str] = ()
+    refused: Sequence[tuple[str, str]] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class StoredCapture:
+    """A capture as it stands in the store, with what is not ingestion's: when it was last written, and `processed`."""
+
+    capture: FailureCapture
+    document: Mapping[str, Any]
+    updated_at: datetime
+    processed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which captures: all conditions hold; None means any. Times bound `started_at`, `from` inclusive, `to` exclusive."""
+
+    started_from: datetime | None = None
+    started_to: datetime | None = None
+    failure_type: str | None = None
+    severity: str | None = None
+    ml_app: str | None = None
+    env: str | None = None
+    limit: int | None = None
+
+    def document(self) -> dict[str, Any]:
+        """The conditions that are set, as plain values, for a manifest."""
+        entries = {
+            "started_from": self.started_from.isoformat() if self.started_from else None,
+            "started_to": self.started_to.isoformat() if self.started_to else None,
+            "failure_type": self.failure_type,
+            "severity": self.severity,
+            "ml_app": self.ml_app,
+            "env": self.env,
+            "limit": self.limit,
+        }
+        return {name: value for name, value in entries.items() if value is not None}
+
+
+@dataclass(frozen=True, slots=True)
+class ExportPackage:
+    """The record of one export: what was selected, how many, and the digest of the bytes.
+
+    `destination` is a name that the settings declare, or "file" for the command line's own.
+    """
+
+    id: str
+    created_at: datetime
+    format: str
+    destination: str
+    selection: Mapping[str, Any]
+    count: int
+    sha256: str
+    size_bytes: int
+    state: Literal["delivered", "failed"]
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """The right to run, held until `expires_at` by `holder`; `token` tells two holders of one name apart."""
+
+    name: str
+    holder: str
+    token: str
+    acquired_at: datetime
+    expires_at: datetime
+
+
+class Captures(Protocol):
+    """Keeps captures; owns no fact of its own but `updated_at` and a fresh document's `processed: false`."""
+
+    async def upsert(self, captures: Sequence[FailureCapture], *, now: datetime) -> UpsertResult:
+        """Merges each capture into the stored one of its trace and writes it only if a fact changed.
+
+        At most one capture per trace in a call. A document that the store cannot hold is represented or cut; one that it
+        still refuses is in `refused` and takes no other along. Fields that are not ingestion's are never touched.
+        Expired stored captures count as absent.
+
+        Raises:
+            StoreUnavailableError, StoreError
+        """
+        ...
+
+    async def get(self, trace_id: str, *, now: datetime) -> StoredCapture | None:
+        """The capture of a trace, unless it has none or it has expired."""
+        ...
+
+    def select(self, selection: Selection, *, now: datetime) -> AsyncIterator[StoredCapture]:
+        """The live captures that match, the latest start first, ties by document id; streamed."""
+        ...
+
+    async def count(self, *, now: datetime) -> int:
+        """How many live captures there are."""
+        ...
+
+
+class Checkpoints(Protocol):
+    """Keeps where each source's reading stands, the run lease and the ids of the hashing keys in use."""
+
+    async def load_checkpoint(self, source: str) -> Checkpoint | None:
+        """The last saved checkpoint of a source."""
+        ...
+
+    async def save_checkpoint(self, checkpoint: Checkpoint) -> None:
+        """Replaces the source's checkpoint."""
+        ...
+
+    async def acquire_lease(self, lease: Lease, *, now: datetime) -> Lease | None:
+        """None when `lease` is now held; the other lease when another token holds it and it has not expired."""
+        ...
+
+    async def renew_lease(self, lease: Lease, *, now: datetime) -> bool:
+        """Extends the lease to `lease.expires_at`; False when another token has taken it."""
+        ...
+
+    async def release_lease(self, lease: Lease) -> None:
+        """Gives the lease back; nothing happens when it is not held by this token."""
+        ...
+
+    async def known_key_ids(self) -> frozenset[str]:
+        """The ids of every hashing key that stored hashes were made with."""
+        ...
+
+    async def remember_key_ids(self, key_ids: frozenset[str]) -> None:
+        """Adds key ids to the remembered ones."""
+        ...
+
+
+class DeadLetters(Protocol):
+    """Keeps dead letters; the same letter twice is one."""
+
+    async def keep(self, letters: Sequence[DeadLetter]) -> int:
+        """Stores the letters that are not there yet and returns how many were new."""
+        ...
+
+    async def dead_letter_count(self, *, now: datetime) -> int:
+        """How many live dead letters there are."""
+        ...
+
+
+class Exports(Protocol):
+    """Keeps the records of export packages."""
+
+    async def save_package(self, package: ExportPackage) -> None:
+        """Writes or replaces the record."""
+        ...
+
+    async def packages(self, *, limit: int = 100) -> Sequence[ExportPackage]:
+        """The newest records first."""
+        ...
+
+
+class Store(Captures, Checkpoints, DeadLetters, Exports, Protocol):
+    """All that one store keeps."""
+
+    async def ping(self) -> None:
+        """Returns when the store answers one cheap read; costs the same however much it holds.
+
+        Raises:
+            StoreUnavailableError, StoreError
+        """
+        ...
+
+    async def close(self) -> None:
+        """Frees connections; nothing may be called afterwards."""
+        ...
