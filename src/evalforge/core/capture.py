@@ -248,9 +248,7 @@ class FailureCapture:
         )
 
 
-def capture_of(
-    span: SanitizedSpan, *, site: str, fetched_at: datetime, retention_days: int
-) -> FailureCapture:
+def capture_of(span: SanitizedSpan, *, site: str, fetched_at: datetime, retention_days: int) -> FailureCapture:
     """The capture of a trace of which only this failing span is known."""
     return FailureCapture(
         trace_id=span.trace_id,
@@ -369,9 +367,7 @@ def evaluator_in(place: str) -> str | None:
 
 def canonical_json(value: Any) -> bytes:
     """One byte form for equal values, whatever the order of their keys."""
-    return orjson.dumps(
-        value, default=_plain, option=orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS | orjson.OPT_UTC_Z
-    )
+    return orjson.dumps(value, default=_plain, option=orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS | orjson.OPT_UTC_Z)
 
 
 def _digest(value: Any) -> str:

@@ -223,11 +223,7 @@ def find_signals(span: Span, thresholds: Thresholds) -> tuple[Signal, ...]:
     """
     found: list[Signal] = []
     if span.status == "error":
-        found.append(
-            _signal(
-                FailureType.EXECUTION_ERROR, Severity.MEDIUM, span, "status", "error", "error", "status is"
-            )
-        )
+        found.append(_signal(FailureType.EXECUTION_ERROR, Severity.MEDIUM, span, "status", "error", "error", "status is"))
     for evaluation in span.evaluations:
         found.extend(_of_evaluation(evaluation, span, thresholds))
     for place, values in (
@@ -356,9 +352,7 @@ def _is_no_verdict(evaluation: Evaluation) -> bool:
     return isinstance(evaluation.status, str) and evaluation.status.upper() == "ERROR"
 
 
-def _of_named_value(
-    name: str, rule: Rule, place: str, value: Json, span: Span, thresholds: Thresholds
-) -> Iterator[Signal]:
+def _of_named_value(name: str, rule: Rule, place: str, value: Json, span: Span, thresholds: Thresholds) -> Iterator[Signal]:
     if value is None or name in thresholds.ignored_evaluations:
         return
     if rule.bound is not None:
@@ -370,9 +364,7 @@ def _of_named_value(
             if rule.bound.is_met(number, limit):
                 if number == int(number) and rule.type is FailureType.HTTP_ERROR:
                     number = int(number)
-                yield _signal(
-                    rule.type, _severity(rule, number, limit), span, place, number, limit, rule.bound.op
-                )
+                yield _signal(rule.type, _severity(rule, number, limit), span, place, number, limit, rule.bound.op)
             return
     if rule.truth and _is_true(value):
         yield _signal(rule.type, rule.severity, span, place, True, True, "is")
