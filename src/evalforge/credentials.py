@@ -1,0 +1,205 @@
+"""Secrets: a literal, or a Secret Manager version name, becomes the value itself.
+
+The official client is used, and imported only when a setting is a reference. Values never appear in an error or a log.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from evalforge.config import SETTINGS, Secret, Settings
+from evalforge.core.privacy import KeyRing
+from evalforge.errors import CredentialsError, SettingsError
+
+SECRET_TIMEOUT_S = 5.0
+_UNAVAILABLE = "secret_manager_unavailable"
+# How gRPC reports that the credentials themselves failed while a call was being made.
+_PLUGIN_FAILED = "metadata from plugin"
+MIN_KEY_BYTES = 32
+MIN_DISTINCT_CHARACTERS = 10
+_WELL_KNOWN_PARTS = (
+    "evalforge",
+    "changeme",
+    "change-me",
+    "change_me",
+    "password",
+    "secret",
+    "example",
+    "default",
+    "0123456789",
+    "abcdefgh",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class DatadogKeys:
+    """The two keys of one Datadog organisation; repr hides both."""
+
+    api_key: str = field(repr=False)
+    app_key: str = field(repr=False)
+
+
+async def resolve_datadog_keys(settings: Settings) -> DatadogKeys:
+    """Both Datadog keys, read from Secret Manager where the settings hold references.
+
+    Raises:
+        SettingsError: a key is not set.
+        CredentialsError: Secret Manager did not give one; `code` says why.
+    """
+    wanted = {"DATADOG_API_KEY": settings.datadog_api_key, "DATADOG_APP_KEY": settings.datadog_app_key}
+    missing = [name for name, secret in wanted.items() if secret is None]
+    if missing:
+        raise SettingsError([f"{name}: got nothing; wants {_wants(name)}" for name in missing])
+    api_key, app_key = await asyncio.gather(
+        *(_value(name, secret, settings) for name, secret in wanted.items() if secret is not None)
+    )
+    return DatadogKeys(api_key, app_key)
+
+
+async def resolve_key_ring(settings: Settings) -> KeyRing:
+    """The ring of hashing keys that PII_SALT holds, newest first; an empty ring when it is unset.
+
+    Raises:
+        SettingsError: a key is short or well known.
+        CredentialsError: Secret Manager did not give it.
+    """
+    if settings.pii_salt is None:
+        return KeyRing(())
+    return key_ring_of(await _value("PII_SALT", settings.pii_salt, settings))
+
+
+def key_ring_of(text: str) -> KeyRing:
+    """The ring that a PII_SALT value spells.
+
+    Raises:
+        SettingsError: a key is shorter than 32 bytes, has hardly any different characters, is well known, or stands twice.
+    """
+    keys = tuple(part.encode() for part in text.split())
+    for number, key in enumerate(keys, 1):
+        if len(key) < MIN_KEY_BYTES:
+            raise SettingsError(f"PII_SALT: key {number} of {len(keys)} has {len(key)} bytes; wants {_wants('PII_SALT')}")
+        if len(set(key)) < MIN_DISTINCT_CHARACTERS or _is_well_known(key):
+            raise SettingsError(f"PII_SALT: key {number} of {len(keys)} can be guessed; wants {_wants('PII_SALT')}")
+    if not keys or len(set(keys)) != len(keys):
+        raise SettingsError(
+            f"PII_SALT: got {len(keys)} keys, {len(set(keys))} of them different; wants {_wants('PII_SALT')}"
+        )
+    return KeyRing(keys)
+
+
+def _is_well_known(key: bytes) -> bool:
+    # What is left once the famous words are taken out must still be long enough to be a secret of its own.
+    rest = key.decode(errors="replace").lower()
+    for part in _WELL_KNOWN_PARTS:
+        rest = rest.replace(part, "")
+    return len(rest) < MIN_KEY_BYTES // 2 or len(set(rest)) < MIN_DISTINCT_CHARACTERS
+
+
+def _wants(name: str) -> str:
+    return next(setting.wants for setting in SETTINGS if setting.name == name)
+
+
+async def _value(name: str, secret: Secret, settings: Settings) -> str:
+    if not secret.is_reference:
+        return secret.reveal()
+    value = await _secret_manager_value(name, secret.reveal(), settings.secret_manager_endpoint)
+    text = value.strip()
+    if not text or any(ord(character) < 32 or ord(character) > 126 for character in text):
+        raise CredentialsError(f"{name}: the secret holds no printable ASCII text", code="secret_unusable")
+    return text
+
+
+async def _secret_manager_value(name: str, reference: str, endpoint: str | None) -> str:
+    import google_crc32c
+
+    async with _translated(name, reference):
+        client = _client(endpoint)
+        try:
+            async with asyncio.timeout(SECRET_TIMEOUT_S):
+                answer = await client.access_secret_version(
+                    request={"name": reference}, timeout=SECRET_TIMEOUT_S, retry=None
+                )
+        finally:
+            await client.transport.close()
+    data: bytes = answer.payload.data
+    if int(answer.payload.data_crc32c) != google_crc32c.value(data):
+        raise CredentialsError(
+            f"{name}: {reference} arrived damaged (its checksum differs); try again", code="secret_damaged"
+        )
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        raise CredentialsError(f"{name}: {reference} is not text", code="secret_unusable") from None
+
+
+def _client(endpoint: str | None) -> Any:
+    from google.cloud.secretmanager_v1 import SecretManagerServiceAsyncClient
+    from google.cloud.secretmanager_v1.services.secret_manager_service.transports import (
+        SecretManagerServiceGrpcAsyncIOTransport,
+    )
+
+    if endpoint is None:
+        if not _on_google_cloud():
+            # Off Google Cloud the search for default credentials would wait seconds for a metadata server that is not there.
+            os.environ.setdefault("NO_GCE_CHECK", "true")
+        return SecretManagerServiceAsyncClient()
+    import grpc
+
+    channel = grpc.aio.insecure_channel(endpoint)
+    return SecretManagerServiceAsyncClient(transport=SecretManagerServiceGrpcAsyncIOTransport(channel=channel))
+
+
+def _on_google_cloud() -> bool:
+    return any(name in os.environ for name in ("K_SERVICE", "CLOUD_RUN_JOB", "GCE_METADATA_HOST", "KUBERNETES_SERVICE_HOST"))
+
+
+@asynccontextmanager
+async def _translated(name: str, reference: str) -> AsyncIterator[None]:
+    """The one place where Secret Manager's errors become ours."""
+    from google.api_core import exceptions as google_errors
+    from google.auth import exceptions as auth_errors
+
+    try:
+        yield
+    except google_errors.NotFound as error:
+        raise CredentialsError(
+            f"{name}: {reference} does not exist; check project, secret and version", code="secret_not_found"
+        ) from error
+    except google_errors.PermissionDenied as error:
+        raise CredentialsError(
+            f"{name}: access to {reference} is denied; grant roles/secretmanager.secretAccessor on this secret",
+            code="secret_denied",
+        ) from error
+    except google_errors.FailedPrecondition as error:
+        raise CredentialsError(
+            f"{name}: {reference} is disabled or destroyed; enable it or name another version", code="secret_disabled"
+        ) from error
+    except auth_errors.GoogleAuthError as error:
+        raise CredentialsError(
+            f"{name}: there are no Google credentials to read {reference} with; run "
+            "`gcloud auth application-default login`, or set the literal key",
+            code="no_credentials",
+        ) from error
+    except google_errors.Unauthenticated as error:
+        raise CredentialsError(f"{name}: Google refused the credentials for {reference}", code="no_credentials") from error
+    except google_errors.ServiceUnavailable as error:
+        if _PLUGIN_FAILED in str(error):
+            raise CredentialsError(
+                f"{name}: the Google credentials for {reference} could not be refreshed; run "
+                "`gcloud auth application-default login` again",
+                code="no_credentials",
+            ) from error
+        raise CredentialsError(f"{name}: Secret Manager is not reachable for {reference}", code=_UNAVAILABLE) from error
+    except (google_errors.DeadlineExceeded, TimeoutError) as error:
+        raise CredentialsError(
+            f"{name}: Secret Manager did not give {reference} within {SECRET_TIMEOUT_S:g} s", code=_UNAVAILABLE
+        ) from error
+    except google_errors.GoogleAPIError as error:
+        raise CredentialsError(
+            f"{name}: Secret Manager refused {reference} ({type(error).__name__})", code="secret_refused"
+        ) from error

@@ -1,0 +1,194 @@
+"""The log: every event by name, with the fields it may carry. A field that is not declared here is not written.
+
+Lines are JSON that Cloud Logging understands (`severity`, `message`, `time`), or a readable form on a terminal. No
+field ever holds the text of a span or a secret: ids, codes, names from settings, counts and durations only.
+Source: https://cloud.google.com/logging/docs/structured-logging
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from collections.abc import MutableMapping
+from dataclasses import dataclass
+from typing import Any, Literal, TextIO
+
+import orjson
+import structlog
+
+Level = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One row of the events table."""
+
+    name: str
+    level: Level
+    fields: tuple[str, ...]
+    meaning: str
+
+
+EVENTS: tuple[Event, ...] = (
+    Event("run.started", "INFO", ("run_id", "holder", "window", "sources", "filter"), "a run got the lease and begins"),
+    Event(
+        "run.finished",
+        "INFO",
+        (
+            "run_id",
+            "outcome",
+            "complete",
+            "incomplete_because",
+            "window",
+            "duration_s",
+            "fetched",
+            "healthy",
+            "failing",
+            "rejected",
+            "created",
+            "updated",
+            "unchanged",
+            "refused",
+            "request_count",
+            "retry_count",
+            "filter_gaps",
+        ),
+        "the one summary line of a run",
+    ),
+    Event("run.failed", "ERROR", ("run_id", "code", "retry_after_s"), "a run ended with an error; what it stored stays"),
+    Event("run.refused", "WARNING", ("holder", "since"), "a run was asked for while another holds the lease"),
+    Event("lease.lost", "ERROR", ("run_id", "holder"), "another run took the lease; this one stops at the next page"),
+    Event("source.warned", "WARNING", ("run_id", "source", "warning"), "a source has something to say that is no error"),
+    Event("page.stored", "DEBUG", ("run_id", "source", "step", "item_count", "failing", "rejected"), "one page is stored"),
+    Event("capture.created", "INFO", ("run_id", "trace_id", "action", "outcome"), "a failing trace became a capture"),
+    Event("capture.updated", "INFO", ("run_id", "trace_id", "action", "outcome"), "a capture learned something new"),
+    Event(
+        "capture.unchanged", "DEBUG", ("run_id", "trace_id", "action", "outcome"), "a capture was seen again, nothing new"
+    ),
+    Event(
+        "item.rejected",
+        "INFO",
+        ("run_id", "trace_id", "span_id", "source", "stage", "reason", "action", "outcome"),
+        "an item became a dead letter",
+    ),
+    Event("service.started", "INFO", ("host", "port", "store", "site"), "the service listens"),
+    Event("service.misconfigured", "ERROR", ("problems",), "the service runs, but its settings are wrong: /health says 500"),
+    Event("service.stopped", "INFO", (), "the service ended"),
+    Event("request.failed", "ERROR", ("request_id", "route", "code"), "a request met an error that nobody expected"),
+    Event("health.failed", "WARNING", ("part", "code"), "a health probe failed"),
+    Event(
+        "export.written", "INFO", ("package_id", "destination", "format", "count", "sha256"), "an export package is there"
+    ),
+)
+"""Every event, as documented in docs/operations.md."""
+
+_EVENT = {event.name: event for event in EVENTS}
+_LOGGER_NAME = "evalforge"
+
+
+def emit(name: str, **fields: Any) -> None:
+    """Writes one event; undeclared fields are left out rather than risked.
+
+    Nothing is written before `configure_logging`: a program that only imports the package decides on its own log.
+
+    Raises:
+        KeyError: when no such event is declared.
+    """
+    event = _EVENT[name]
+    level = getattr(logging, event.level)
+    if structlog.is_configured() and logging.getLogger(_LOGGER_NAME).isEnabledFor(level):
+        structlog.get_logger(_LOGGER_NAME).log(
+            level, name, **{key: fields[key] for key in event.fields if key in fields and fields[key] is not None}
+        )
+
+
+def configure_logging(form: Literal["json", "console"], *, stream: TextIO | None = None, level: Level = "INFO") -> None:
+    """Sends events of `level` and above to `stream` (standard error unless given), one line each.
+
+    Libraries are heard from WARNING up, by logger name and level only: their messages may quote what they handle.
+    """
+    stream = stream or sys.stderr
+    shared: list[structlog.typing.Processor] = [
+        structlog.stdlib.add_log_level,
+        _drop_foreign_message,
+        structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
+    ]
+    if form == "json":
+        last: list[structlog.typing.Processor] = [
+            structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+            _cloud_fields,
+            structlog.processors.JSONRenderer(serializer=_json_line),
+        ]
+    else:
+        last = [
+            structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+            _printable_fields,
+            structlog.dev.ConsoleRenderer(colors=stream.isatty(), timestamp_key="time", pad_event_to=18),
+        ]
+    handler = _Handler(stream)
+    handler.setFormatter(structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processors=last))
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(logging.WARNING)
+    logging.getLogger(_LOGGER_NAME).setLevel(level)
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=False,
+    )
+
+
+class _Handler(logging.StreamHandler[TextIO]):
+    """Writes lines; a line that cannot be written is lost without a word of what it held.
+
+    The standard handler prints the message and its arguments when a library's call does not fit its own format.
+    """
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  (the standard library's name)
+        """Says nothing: there is no safe place left to say it."""
+
+
+def _json_line(entry: Any, **_: Any) -> str:
+    try:
+        return orjson.dumps(entry, default=str).decode()
+    except TypeError:
+        # Lone surrogates and integers beyond 64 bits; the standard library writes both, in ASCII.
+        return json.dumps(entry, default=str)
+
+
+def _printable(value: Any) -> Any:
+    """Names from outside may hold line breaks or escape sequences that would forge lines or drive the terminal."""
+    if isinstance(value, str) and not value.isprintable():
+        return value.encode("unicode_escape", "backslashreplace").decode("ascii")
+    if isinstance(value, list | tuple):
+        return [_printable(item) for item in value]
+    return value
+
+
+def _printable_fields(_logger: Any, _method: str, entry: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    for key, value in entry.items():
+        entry[key] = _printable(value)
+    return entry
+
+
+def _drop_foreign_message(_logger: Any, _method: str, entry: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """A library's record keeps its logger's name and level; its words and traceback may hold what nobody may read."""
+    record = entry.get("_record")
+    if isinstance(record, logging.LogRecord) and record.name != _LOGGER_NAME:
+        entry["event"] = "library.warned"
+        entry["logger"] = record.name
+        if record.exc_info and record.exc_info[0] is not None:
+            entry["error"] = record.exc_info[0].__name__
+        record.exc_info = None
+        record.exc_text = None
+        record.stack_info = None
+        entry.pop("exc_info", None)
+    return entry
+
+
+def _cloud_fields(_logger: Any, _method: str, entry: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    entry["severity"] = str(entry.pop("level", "info")).upper()
+    entry["message"] = entry.pop("event", "")
+    return entry

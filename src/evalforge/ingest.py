@@ -1,0 +1,234 @@
+"""The pipeline: pages of a source become captures in a store. Readable top to bottom; `runs` decides when and how long."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, Literal
+
+from evalforge.core.canonical import canonical_json
+from evalforge.core.capture import FailureCapture, capture_of, merge_by_trace
+from evalforge.core.ports import Checkpoint, DeadLetter, Page, Rejected, Source, Store, UpsertResult
+from evalforge.core.privacy import KeyRing, Sanitizer, safe_span_id, safe_trace_id, structure_of
+from evalforge.core.signals import Thresholds, find_signals
+from evalforge.core.span import Span
+from evalforge.core.window import Window
+from evalforge.errors import SkippableError
+from evalforge.events import emit
+
+DEAD_LETTER_RETENTION_DAYS = 30
+
+
+@dataclass(slots=True)
+class Tally:
+    """What a run has seen so far. Items balance: `fetched == healthy + failing + rejected`; repeats count again.
+
+    `healthy` counts spans that are no failure or out of scope. Captures are counted apart, once per write or look:
+    `created`, `updated`, `unchanged`, and `refused` by the store. `by_type` counts the created ones by failure type.
+    """
+
+    fetched: int = 0
+    healthy: int = 0
+    failing: int = 0
+    rejected: int = 0
+    created: int = 0
+    updated: int = 0
+    unchanged: int = 0
+    refused: int = 0
+    by_type: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def capture_count(self) -> int:
+        """How many captures went to the store, whatever became of them."""
+        return self.created + self.updated + self.unchanged + self.refused
+
+
+@dataclass(frozen=True, slots=True)
+class Judge:
+    """Turns a span into a capture, or finds it healthy: the rules, the sanitizer, and what every capture of a run shares."""
+
+    thresholds: Thresholds
+    ring: KeyRing
+    sanitizer: Sanitizer
+    site: str
+    retention_days: int
+
+    def capture(self, span: Span, fetched_at: datetime) -> FailureCapture | None:
+        """The capture of a failing span, None for a healthy one.
+
+        Raises:
+            SkippableError: the span fails but cannot be captured; its code is the reason.
+        """
+        signals = find_signals(span, self.thresholds)
+        if not signals:
+            return None
+        sanitized = self.sanitizer.sanitize(span, signals)
+        return capture_of(sanitized, site=self.site, fetched_at=fetched_at, retention_days=self.retention_days)
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What one pass over a window needs to know: whose run it is, the clock, and when to stop.
+
+    `should_stop` is asked after each stored page and gives a reason, or None to go on. `on_page` hears of each stored page.
+    """
+
+    run_id: str
+    judge: Judge
+    clock: Callable[[], datetime]
+    should_stop: Callable[[Tally], str | None]
+    on_page: Callable[[Page], None]
+
+
+async def ingest(
+    source: Source, store: Store, window: Window, after: Checkpoint | None, reading: Reading, tally: Tally
+) -> tuple[Checkpoint | None, str | None]:
+    """Reads `window` from `source` into `store`; gives the last saved checkpoint, and why it stopped early, if it did.
+
+    A page counts as read once its captures and dead letters are stored: only then is its checkpoint saved, so whatever
+    breaks in between is read again, and reading again changes nothing.
+    """
+    checkpoint, stopped = after, None
+    async for page in source.pages(window, after):
+        now = reading.clock()
+        failing, letters = _judged(source, page, reading, now, tally)
+        captures = merge_by_trace(failing)
+        result = await store.upsert(captures, now=now)
+        letters.extend(_refused_letters(source.name, captures, result, now))
+        await store.keep(letters)
+        await store.save_checkpoint(page.checkpoint)
+        checkpoint = page.checkpoint
+        _account(source, page, captures, result, letters, reading, tally)
+        stopped = reading.should_stop(tally)
+        if stopped is not None and not checkpoint.done:
+            break
+    return checkpoint, stopped if checkpoint is not None and not checkpoint.done else None
+
+
+def _judged(
+    source: Source, page: Page, reading: Reading, now: datetime, tally: Tally
+) -> tuple[list[FailureCapture], list[DeadLetter]]:
+    judge = reading.judge
+    failing: list[FailureCapture] = []
+    letters = [_rejected_letter(source.name, rejected, judge.ring, now) for rejected in page.rejected]
+    for span in page.spans:
+        try:
+            capture = judge.capture(span, now) if source.in_scope(span) else None
+        except SkippableError as error:
+            letters.append(_span_letter(span, error.code, judge.ring, now))
+        except Exception:  # noqa: BLE001 - a span that nobody foresaw must not end the run; it is kept as a dead letter
+            letters.append(_span_letter(span, "unexpected_error", judge.ring, now))
+        else:
+            if capture is not None:
+                failing.append(capture)
+    tally.fetched += page.item_count
+    tally.rejected += len(letters)
+    tally.failing += len(failing)
+    tally.healthy += page.item_count - len(letters) - len(failing)
+    return failing, letters
+
+
+def _rejected_letter(source: str, rejected: Rejected, ring: KeyRing, now: datetime) -> DeadLetter:
+    return _letter(
+        source, "parse", rejected.reason, structure_of(rejected.item), rejected.trace_id, rejected.span_id, ring, now
+    )
+
+
+def _span_letter(span: Span, reason: str, ring: KeyRing, now: datetime) -> DeadLetter:
+    shape = {name: getattr(span, name) for name in ("tags", "metadata", "metrics", "attributes", "input", "output", "error")}
+    return _letter(span.source, "sanitize", reason, structure_of(shape), span.trace_id, span.span_id, ring, now)
+
+
+def _letter(
+    source: str,
+    stage: Literal["parse", "sanitize", "store"],
+    reason: str,
+    structure: dict[str, Any],
+    trace_id: str | None,
+    span_id: str | None,
+    ring: KeyRing,
+    now: datetime,
+) -> DeadLetter:
+    safe_trace = safe_trace_id(trace_id, ring)[0] if trace_id else None
+    safe_span = safe_span_id(span_id, ring) if span_id else None
+    about = canonical_json([source, stage, reason, safe_trace, safe_span, structure])
+    return DeadLetter(
+        id=hashlib.sha256(about).hexdigest()[:32],
+        source=source,
+        stage=stage,
+        reason=reason,
+        structure=structure,
+        occurred_at=now,
+        expires_at=now + timedelta(days=DEAD_LETTER_RETENTION_DAYS),
+        trace_id=safe_trace,
+        span_id=safe_span,
+    )
+
+
+def _refused_letters(
+    source: str, captures: list[FailureCapture], result: UpsertResult, now: datetime
+) -> Iterator[DeadLetter]:
+    """A letter for each capture that the store could not hold; its ids are sanitized already."""
+    spans = {capture.trace_id: capture.greatest.span_id for capture in captures}
+    for trace_id, reason in result.refused:
+        yield DeadLetter(
+            id=hashlib.sha256(canonical_json([source, "store", reason, trace_id])).hexdigest()[:32],
+            source=source,
+            stage="store",
+            reason=reason,
+            structure={},
+            occurred_at=now,
+            expires_at=now + timedelta(days=DEAD_LETTER_RETENTION_DAYS),
+            trace_id=trace_id,
+            span_id=spans.get(trace_id),
+        )
+
+
+def _account(
+    source: Source,
+    page: Page,
+    captures: list[FailureCapture],
+    result: UpsertResult,
+    letters: list[DeadLetter],
+    reading: Reading,
+    tally: Tally,
+) -> None:
+    """Counts and logs what became of one page, after it is stored."""
+    tally.created += len(result.created)
+    tally.updated += len(result.updated)
+    tally.unchanged += len(result.unchanged)
+    tally.refused += len(result.refused)
+    created = frozenset(result.created)
+    tally.by_type.update(capture.failure_type.value for capture in captures if capture.trace_id in created)
+    for event, trace_ids in (
+        ("capture.created", result.created),
+        ("capture.updated", result.updated),
+        ("capture.unchanged", result.unchanged),
+    ):
+        for trace_id in trace_ids:
+            emit(event, run_id=reading.run_id, trace_id=trace_id, action="upsert", outcome=event.partition(".")[2])
+    for letter in letters:
+        emit(
+            "item.rejected",
+            run_id=reading.run_id,
+            trace_id=letter.trace_id,
+            span_id=letter.span_id,
+            source=letter.source,
+            stage=letter.stage,
+            reason=letter.reason,
+            action="dead_letter",
+            outcome="kept",
+        )
+    emit(
+        "page.stored",
+        run_id=reading.run_id,
+        source=source.name,
+        step=page.checkpoint.step,
+        item_count=page.item_count,
+        failing=len(captures),
+        rejected=len(letters),
+    )
+    reading.on_page(page)
