@@ -15,9 +15,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
-import orjson
-
 from evalforge.core import links
+from evalforge.core.canonical import digest
 from evalforge.core.privacy.sanitized import SanitizedSpan
 from evalforge.core.signals import Comparison, FailureType, Severity, Signal, rank
 from evalforge.core.span import TraceIdKind
@@ -153,7 +152,7 @@ class FailureCapture:
             cause,
             f"{self.status_code // 100}xx" if self.status_code else "",
         )
-        return f"s{SIGNATURE_VERSION}_{_digest(list(parts))}"
+        return f"s{SIGNATURE_VERSION}_{digest(list(parts))}"
 
     @property
     def document_id(self) -> str:
@@ -206,7 +205,7 @@ class FailureCapture:
             "redactions": dict(self.redactions),
             "sanitizer_version": self.greatest.sanitizer_version,
         }
-        facts["fingerprint"] = _digest(facts)
+        facts["fingerprint"] = digest(facts)
         facts["fetched_at"] = self.fetched_at
         facts["expires_at"] = self.expires_at
         return facts
@@ -363,25 +362,6 @@ def evaluator_in(place: str) -> str | None:
     """The evaluator that a signal's place names, if it names one."""
     head, _, name = place.partition(".")
     return name if head == "evaluation" and name else None
-
-
-def canonical_json(value: Any) -> bytes:
-    """One byte form for equal values, whatever the order of their keys."""
-    return orjson.dumps(value, default=_plain, option=orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS | orjson.OPT_UTC_Z)
-
-
-def _digest(value: Any) -> str:
-    return hashlib.blake2b(canonical_json(value), digest_size=16).hexdigest()
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, bytes):
-        return value.hex()
-    if isinstance(value, Mapping):
-        return dict(value)
-    if isinstance(value, int):
-        return str(value)
-    raise TypeError(f"a capture cannot hold a {type(value).__name__}")
 
 
 def _cut_signals(signals: Iterable[Signal]) -> tuple[Signal, ...]:

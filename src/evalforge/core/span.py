@@ -39,8 +39,8 @@ class Span:
     Ids are strings as received (64-bit decimals lose digits as JSON numbers). `trace_id` is the id the capture is filed
     under: the LLM-Observability trace id, or APM's own where a span names no other (`trace_id_kind` tells which).
     `start_ns` is nanoseconds since the Unix epoch, `duration_ns` nanoseconds, both 0 when unknown or nonsense;
-    `received_start` and `received_duration` are the same two as they came. `tags` are (key, value) pairs in order, since keys
-    repeat; a tag without a colon has the value "". `metadata`, `metrics` and `attributes` (what APM calls custom) are
+    `received_start` and `received_duration` are the same two as they came. `tags` are (key, value) pairs in order, since
+    keys repeat; a tag without a colon has the value "". `metadata`, `metrics` and `attributes` (what APM calls custom) are
     mappings as received, `extra` the top-level attributes that no field here names.
     """
 
