@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Literal
@@ -92,19 +93,20 @@ async def ingest(
     breaks in between is read again, and reading again changes nothing.
     """
     checkpoint, stopped = after, None
-    async for page in source.pages(window, after):
-        now = reading.clock()
-        failing, letters = _judged(source, page, reading, now, tally)
-        captures = merge_by_trace(failing)
-        result = await store.upsert(captures, now=now)
-        letters.extend(_refused_letters(source.name, captures, result, now))
-        await store.keep(letters)
-        await store.save_checkpoint(page.checkpoint)
-        checkpoint = page.checkpoint
-        _account(source, page, captures, result, letters, reading, tally)
-        stopped = reading.should_stop(tally)
-        if stopped is not None and not checkpoint.done:
-            break
+    async with aclosing(source.pages(window, after)) as pages:
+        async for page in pages:
+            now = reading.clock()
+            failing, letters = _judged(source, page, reading, now, tally)
+            captures = merge_by_trace(failing)
+            result = await store.upsert(captures, now=now)
+            letters.extend(_refused_letters(source.name, captures, result, now))
+            await store.keep(letters)
+            await store.save_checkpoint(page.checkpoint)
+            checkpoint = page.checkpoint
+            _account(source, page, captures, result, letters, reading, tally)
+            stopped = reading.should_stop(tally)
+            if stopped is not None and not checkpoint.done:
+                break
     return checkpoint, stopped if checkpoint is not None and not checkpoint.done else None
 
 

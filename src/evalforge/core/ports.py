@@ -6,7 +6,7 @@ Adapters translate foreign errors into `evalforge.errors`, each in one place.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal, Protocol
@@ -97,7 +97,14 @@ class Source(Protocol):
     name: str
     status: SourceStatus
 
-    def pages(self, window: Window, after: Checkpoint | None = None) -> AsyncIterator[Page]:
+    def in_scope(self, span: Span) -> bool:
+        """Whether a span of this source may count as a failure: of the wanted applications and environments, no experiment.
+
+        Pages may hold spans that are not in scope; they are healthy whatever they carry.
+        """
+        ...
+
+    def pages(self, window: Window, after: Checkpoint | None = None) -> AsyncGenerator[Page, None]:
         """The pages of `window`, oldest spans first; those after `after` when it is an unfinished checkpoint of it.
 
         The last page's checkpoint is `done`. A window without items gives one empty page. `after` may also be a finished

@@ -1,0 +1,60 @@
+"""A source at the port: it gives the pages it was given, honours checkpoints, and fails where it is told to."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass, field
+
+from evalforge.core.ports import Checkpoint, Page, Rejected, SourceStatus
+from evalforge.core.span import Span
+from evalforge.core.window import Window
+from evalforge.errors import EvalForgeError
+
+
+@dataclass
+class FakeSource:
+    """Spans in pages of `page_size`, oldest first. `fail_after` pages it raises `error` instead of the next page."""
+
+    items: Sequence[Span | Rejected]
+    name: str = "llm_obs"
+    page_size: int = 2
+    error: EvalForgeError | None = None
+    fail_after: int = 1_000_000
+    status: SourceStatus = field(init=False)
+    asked: list[tuple[Window, Checkpoint | None]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.status = SourceStatus(self.name, mode="scan")
+
+    def in_scope(self, span: Span) -> bool:
+        return span.kind != "experiment"
+
+    async def pages(self, window: Window, after: Checkpoint | None = None) -> AsyncGenerator[Page, None]:
+        self.asked.append((window, after))
+        inside = [item for item in self.items if not isinstance(item, Span) or window.from_ms <= ms(item) < window.to_ms]
+        begin = int(after.cursor or 0) if after is not None and not after.done else 0
+        for number, at in enumerate(range(begin, max(len(inside), begin + 1), self.page_size)):
+            if number >= self.fail_after and self.error is not None:
+                raise self.error
+            part = inside[at : at + self.page_size]
+            done = at + self.page_size >= len(inside)
+            spans = [item for item in part if isinstance(item, Span)]
+            self.status.request_count += 1
+            yield Page(
+                spans=spans,
+                rejected=[item for item in part if isinstance(item, Rejected)],
+                checkpoint=Checkpoint(
+                    self.name,
+                    window,
+                    query_digest="d",
+                    step="scan",
+                    cursor=None if done else str(at + self.page_size),
+                    last_ms=max((ms(span) for span in spans), default=None),
+                    done=done,
+                ),
+            )
+
+
+def ms(span: Span) -> int:
+    """When the span began, in epoch milliseconds."""
+    return span.start_ns // 1_000_000
