@@ -13,13 +13,17 @@ from evalforge.errors import EvalForgeError
 
 @dataclass
 class FakeSource:
-    """Spans in pages of `page_size`, oldest first. `fail_after` pages it raises `error` instead of the next page."""
+    """Spans in pages of `page_size`, oldest first. `fail_after` pages it raises `error` instead of the next page.
+
+    With `everything`, spans are given whatever the window.
+    """
 
     items: Sequence[Span | Rejected]
     name: str = "llm_obs"
     page_size: int = 2
     error: EvalForgeError | None = None
     fail_after: int = 1_000_000
+    everything: bool = False
     status: SourceStatus = field(init=False)
     asked: list[tuple[Window, Checkpoint | None]] = field(default_factory=list)
 
@@ -31,7 +35,11 @@ class FakeSource:
 
     async def pages(self, window: Window, after: Checkpoint | None = None) -> AsyncGenerator[Page, None]:
         self.asked.append((window, after))
-        inside = [item for item in self.items if not isinstance(item, Span) or window.from_ms <= ms(item) < window.to_ms]
+        inside = [
+            item
+            for item in self.items
+            if self.everything or not isinstance(item, Span) or window.from_ms <= ms(item) < window.to_ms
+        ]
         begin = int(after.cursor or 0) if after is not None and not after.done else 0
         for number, at in enumerate(range(begin, max(len(inside), begin + 1), self.page_size)):
             if number >= self.fail_after and self.error is not None:

@@ -65,7 +65,7 @@ async def test_every_sample_failure_is_captured_once_without_personal_data(
     sandbox: BackgroundServer, store_settings: dict[str, str], mode: str
 ) -> None:
     loaded = samples.load(sandbox.sandbox.store, end=END)
-    evaluators = "policy_compliance" if mode == "query" else ""
+    evaluators = "policy_compliance,brand_voice,helpfulness-check" if mode == "query" else ""
     settings = settings_for(sandbox, **store_settings, DATADOG_FILTER=mode, EVALUATIONS=evaluators)
     report, stored = await ingested(settings)
     assert report.error is None

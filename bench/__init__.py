@@ -1,0 +1,1 @@
+"""Benchmarks: `make bench` measures and writes docs/benchmarks.md. Timings are never asserted in tests."""
