@@ -1,0 +1,157 @@
+"""The sandbox's own door for tests and demos, under `/sandbox`: load spans, read the log, ask for trouble."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import get_args
+
+import orjson
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from evalforge.sandbox.limits import DEFAULT_LIMITS, RateLimit
+from evalforge.sandbox.replies import Reply, plain_error
+from evalforge.sandbox.searching import to_response
+from evalforge.sandbox.spans import Json, Source
+from evalforge.sandbox.state import Sandbox
+from evalforge.sandbox.trouble import read_fault
+
+
+def routes() -> list[Route]:
+    """Return the door's routes."""
+    return [
+        Route("/sandbox", _counts),
+        Route("/sandbox/spans", _add_spans, methods=["POST"]),
+        Route("/sandbox/spans", _clear_spans, methods=["DELETE"]),
+        Route("/sandbox/evaluations", _add_evaluations, methods=["POST"]),
+        Route("/sandbox/requests", _requests, methods=["GET"]),
+        Route("/sandbox/requests", _clear_requests, methods=["DELETE"]),
+        Route("/sandbox/trouble", _trouble, methods=["GET"]),
+        Route("/sandbox/trouble", _plan_trouble, methods=["POST"]),
+        Route("/sandbox/trouble", _clear_trouble, methods=["DELETE"]),
+    ]
+
+
+def _sandbox(request: Request) -> Sandbox:
+    sandbox: Sandbox = request.app.state.sandbox
+    return sandbox
+
+
+def _json(content: Json, status: int = 200) -> Response:
+    return to_response(Reply(status, orjson.dumps(content)))
+
+
+def _counted(sandbox: Sandbox) -> dict[str, int]:
+    return {source: sandbox.store.count(source) for source in get_args(Source)}
+
+
+async def _counts(request: Request) -> Response:
+    return _json(_counted(_sandbox(request)))
+
+
+async def _object(request: Request) -> dict[str, Json] | Response:
+    try:
+        # The standard library keeps what tests want to plant: integers beyond 64 bits, and lone surrogates.
+        loaded = json.loads(await request.body())
+    except (ValueError, RecursionError):
+        loaded = None
+    return loaded if isinstance(loaded, dict) else to_response(plain_error(400, "a JSON object is wanted"))
+
+
+async def _add_spans(request: Request) -> Response:
+    """Load `{"llm_obs": [attributes or items …], "apm": [items …]}`; each element may be any JSON value."""
+    loaded = await _object(request)
+    if isinstance(loaded, Response):
+        return loaded
+    batches = [loaded.get(source, []) for source in get_args(Source)]
+    if set(loaded) - set(get_args(Source)) or not all(isinstance(batch, list) for batch in batches):
+        return to_response(plain_error(400, 'want {"llm_obs": [...], "apm": [...]}'))
+    store = _sandbox(request).store
+    store.add_llm_obs(loaded.get("llm_obs", []))
+    store.add_apm(loaded.get("apm", []))
+    return _json(_counted(_sandbox(request)))
+
+
+async def _clear_spans(request: Request) -> Response:
+    _sandbox(request).store.clear()
+    return _json(_counted(_sandbox(request)))
+
+
+async def _add_evaluations(request: Request) -> Response:
+    """Load `{"evaluations": [{"span_id", "trace_id"?, "name", "evaluation": {…}} …]}`; how many found their span."""
+    loaded = await _object(request)
+    if isinstance(loaded, Response):
+        return loaded
+    evaluations = loaded.get("evaluations")
+    if not isinstance(evaluations, list) or not all(map(_is_evaluation, evaluations)):
+        return to_response(plain_error(400, 'want {"evaluations": [{"span_id", "trace_id"?, "name", "evaluation"}, ...]}'))
+    store = _sandbox(request).store
+    joined = sum(
+        store.add_evaluation(one["span_id"], one["name"], one["evaluation"], one.get("trace_id")) for one in evaluations
+    )
+    return _json({"joined": joined, "waiting": len(evaluations) - joined})
+
+
+def _is_evaluation(loaded: Json) -> bool:
+    return (
+        isinstance(loaded, dict)
+        and isinstance(loaded.get("span_id"), str)
+        and isinstance(loaded.get("name"), str)
+        and isinstance(loaded.get("trace_id", ""), str)
+        and "evaluation" in loaded
+    )
+
+
+async def _requests(request: Request) -> Response:
+    return _json({"requests": [asdict(one) for one in _sandbox(request).requests]})
+
+
+async def _clear_requests(request: Request) -> Response:
+    _sandbox(request).requests.clear()
+    return _json({"requests": []})
+
+
+async def _trouble(request: Request) -> Response:
+    return _json(_state_of_trouble(_sandbox(request)))
+
+
+def _state_of_trouble(sandbox: Sandbox) -> Json:
+    limits = {source: asdict(meter.limit) for source, meter in sandbox.meters.items()}
+    return {"faults": [asdict(fault) for fault in sandbox.trouble.faults], "limits": limits}
+
+
+async def _plan_trouble(request: Request) -> Response:
+    """Replace the plan: `{"faults": [{"kind", …} …], "limits": {"apm": {"limit", "period_s"}}}`, either part optional."""
+    loaded = await _object(request)
+    if isinstance(loaded, Response):
+        return loaded
+    sandbox = _sandbox(request)
+    try:
+        faults = [read_fault(fault) for fault in loaded.get("faults", [])]
+        limits = _read_limits(loaded.get("limits", {}))
+    except (ValueError, TypeError) as error:
+        return to_response(plain_error(400, str(error)))
+    if "faults" in loaded:
+        sandbox.trouble.faults = faults
+    sandbox.set_limits(limits)
+    return _json(_state_of_trouble(sandbox))
+
+
+def _read_limits(loaded: Json) -> dict[Source, RateLimit]:
+    if not isinstance(loaded, Mapping) or set(loaded) - set(get_args(Source)):
+        raise ValueError(f"limits has the keys {', '.join(get_args(Source))}")
+    limits = {source: RateLimit(**limit) for source, limit in loaded.items()}
+    for limit in limits.values():
+        if not (isinstance(limit.limit, int) and isinstance(limit.period_s, int)) or limit.period_s < 1:
+            raise ValueError("limit and period_s are whole numbers, period_s at least 1")
+    return limits
+
+
+async def _clear_trouble(request: Request) -> Response:
+    sandbox = _sandbox(request)
+    sandbox.trouble.faults = []
+    sandbox.set_limits(DEFAULT_LIMITS)
+    return _json(_state_of_trouble(sandbox))

@@ -1,0 +1,58 @@
+"""Rate limits as Datadog counts them: so many requests in each period of the calendar, told in headers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from evalforge.sandbox.spans import Source
+
+
+@dataclass(frozen=True, slots=True)
+class RateLimit:
+    """`limit` requests in every `period_s` seconds; periods begin at whole multiples, not at the first request."""
+
+    limit: int
+    period_s: int
+
+
+DEFAULT_LIMITS: dict[Source, RateLimit] = {
+    # The Export API's limit is undocumented, so this one only has to be out of the way.
+    "llm_obs": RateLimit(6000, 60),
+    # Source: https://docs.datadoghq.com/api/latest/spans/ ("Search spans … rate limit of 300 requests per hour").
+    "apm": RateLimit(300, 3600),
+}
+
+_NAMES: dict[Source, str] = {"llm_obs": "llm_obs_public_search_api", "apm": "spans_public_search_api"}
+
+
+class Meter:
+    """Counts one source's requests against its limit. `now` gives seconds since the Unix epoch."""
+
+    def __init__(self, source: Source, limit: RateLimit, now: Callable[[], float]) -> None:
+        self.limit = limit
+        self._name = _NAMES[source]
+        self._now = now
+        self._period = -1
+        self._used = 0
+
+    def take(self) -> tuple[bool, dict[str, str]]:
+        """Count one request; tell whether it is within the limit, and the headers that say so."""
+        period = int(self._now() // self.limit.period_s)
+        if period != self._period:
+            self._period, self._used = period, 0
+        allowed = self._used < self.limit.limit
+        self._used += allowed
+        return allowed, self.headers(self.limit.limit - self._used)
+
+    def headers(self, remaining: int, reset_s: int | None = None) -> dict[str, str]:
+        """Return the headers for a number of requests left; `reset_s` overrules the seconds to the period's end."""
+        period_s = self.limit.period_s
+        to_the_end = max(1, period_s - int(self._now() % period_s))
+        return {
+            "x-ratelimit-limit": str(self.limit.limit),
+            "x-ratelimit-period": str(period_s),
+            "x-ratelimit-remaining": str(remaining),
+            "x-ratelimit-reset": str(to_the_end if reset_s is None else reset_s),
+            "x-ratelimit-name": self._name,
+        }

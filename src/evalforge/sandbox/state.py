@@ -1,0 +1,66 @@
+"""One sandbox: its spans, its limits, its troubles and what was asked of it."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+
+from evalforge.sandbox.limits import DEFAULT_LIMITS, Meter, RateLimit
+from evalforge.sandbox.memory import Store
+from evalforge.sandbox.search import MAX_RESPONSE_BYTES
+from evalforge.sandbox.spans import Json, Source
+from evalforge.sandbox.trouble import Plan
+
+REQUESTS_KEPT = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class LoggedRequest:
+    """A search that came in, and its answer's status; keys are never kept. `body` is a GET's parameters."""
+
+    at: float
+    source: Source
+    method: str
+    path: str
+    body: Json
+    status: int
+
+
+class Sandbox:
+    """A local Datadog without its HTTP.
+
+    `accepted_keys` are the keys that are good, as API key and as application key; None accepts any that is not empty.
+    `now` gives seconds since the Unix epoch.
+    """
+
+    def __init__(
+        self,
+        *,
+        limits: Mapping[Source, RateLimit] | None = None,
+        accepted_keys: Collection[str] | None = None,
+        max_response_bytes: int = MAX_RESPONSE_BYTES,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self.now = now
+        self.store = Store(now)
+        self.accepted_keys = accepted_keys
+        self.max_response_bytes = max_response_bytes
+        self.trouble = Plan()
+        self.requests: deque[LoggedRequest] = deque(maxlen=REQUESTS_KEPT)
+        self.meters: dict[Source, Meter] = {}
+        self.set_limits({**DEFAULT_LIMITS, **(limits or {})})
+
+    def set_limits(self, limits: Mapping[Source, RateLimit]) -> None:
+        """Replace the rate limits of the sources named, and count from zero."""
+        for source, limit in limits.items():
+            self.meters[source] = Meter(source, limit, self.now)
+
+    def key_fault(self, *keys: str | None) -> int | None:
+        """Return the status that the keys are refused with (401 missing, 403 not accepted), None when they are good."""
+        if not all(keys):
+            return 401
+        if self.accepted_keys is not None and not all(key in self.accepted_keys for key in keys):
+            return 403
+        return None
