@@ -5,10 +5,13 @@ A generated part stands between `<!-- generated: NAME -->` and `<!-- end generat
 
 from __future__ import annotations
 
+import inspect
 import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+
+import click
 
 from evalforge import errors
 from evalforge.config import SETTINGS
@@ -24,7 +27,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A Markdown table; pipes in cells are escaped."""
 
     def line(cells: Sequence[str]) -> str:
-        return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"
+        return "| " + " | ".join(" ".join(cell.replace("|", "\\|").split()) for cell in cells) + " |"
 
     return "\n".join([line(head), line(["---"] * len(head)), *(line(row) for row in rows)]) + "\n"
 
@@ -96,6 +99,45 @@ def incomplete() -> str:
     return table(("code", "meaning"), ((code(name), meaning) for name, meaning in INCOMPLETE.items()))
 
 
+def commands() -> str:
+    """Every command with its arguments and options, as its own help has them."""
+    from evalforge.cli import cli as command_line
+
+    def below(command: click.Command, path: str) -> Iterable[str]:
+        if isinstance(command, click.Group):
+            for name in command.list_commands(click.Context(command)):
+                child = command.get_command(click.Context(command), name)
+                assert child is not None
+                yield from below(child, f"{path} {name}")
+            return
+        # click marks a paragraph that must keep its lines with a backspace character.
+        text = re.sub(r"\x08\n(.*?)(?=\n\n|$)", r"```\n\1\n```", inspect.cleandoc(command.help or ""), flags=re.DOTALL)
+        yield f"### `{path}`\n\n{text}\n"
+        rows = []
+        for parameter in command.params:
+            if isinstance(parameter, click.Option):
+                names = ", ".join(parameter.opts + parameter.secondary_opts)
+                shown = names if parameter.is_flag else f"{names} {parameter.make_metavar(click.Context(command))}"
+                rows.append((code(shown), parameter.help or ""))
+            elif isinstance(parameter, click.Argument):
+                rows.append((code(parameter.make_metavar(click.Context(command))), "required" if parameter.required else ""))
+        yield table(("option", "meaning"), rows) if rows else ""
+
+    return "\n".join(below(command_line, "evalforge")) + "\n"
+
+
+def routes() -> str:
+    """Every route of the service, from its OpenAPI document."""
+    from evalforge.service.app import create_app
+
+    rows = []
+    for path, methods in create_app({}).openapi()["paths"].items():
+        for method, operation in methods.items():
+            answers = ", ".join(code(status) for status in operation.get("responses", {}))
+            rows.append((code(f"{method.upper()} {path}"), operation.get("description", ""), answers))
+    return table(("route", "what it does", "answers"), rows)
+
+
 PARTS: dict[str, Callable[[], str]] = {
     "settings": settings,
     "signals": signals,
@@ -103,6 +145,8 @@ PARTS: dict[str, Callable[[], str]] = {
     "events": events,
     "errors": errors_table,
     "incomplete": incomplete,
+    "commands": commands,
+    "routes": routes,
 }
 
 
