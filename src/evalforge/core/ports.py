@@ -107,8 +107,8 @@ class Source(Protocol):
     def pages(self, window: Window, after: Checkpoint | None = None) -> AsyncGenerator[Page, None]:
         """The pages of `window`, oldest spans first; those after `after` when it is an unfinished checkpoint of it.
 
-        The last page's checkpoint is `done`. A window without items gives one empty page. `after` may also be a finished
-        checkpoint: then only what it has learned is used.
+        The last page's checkpoint is `done`, unless `status.partial`: then it begins the window anew. A window without items
+        gives one empty page. `after` may also be a finished checkpoint: then only what it has learned is used.
 
         Raises:
             SourceRefusedError: the keys or the request were refused.

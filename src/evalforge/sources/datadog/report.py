@@ -1,0 +1,61 @@
+"""What a source says of its reading: writes `SourceStatus`, each thing once, over all windows that are read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from evalforge.core.ports import FilterMode, SourceStatus
+from evalforge.sources.datadog.steps import shown_place
+
+
+class Report:
+    """Writes a source's `status`. Lists in it only grow, and hold each entry once."""
+
+    def __init__(self, status: SourceStatus, filter_mode: FilterMode) -> None:
+        self.status = status
+        self._filter_mode = filter_mode
+        self._used: set[FilterMode] = set()
+
+    def used(self, mode: FilterMode) -> None:
+        """A window was read in this mode. The weakest one counts: a scan does not make an earlier query complete."""
+        self._used.add(mode)
+        if self._filter_mode == "auto":
+            self.status.mode = "auto" if "auto" in self._used else mode
+        elif mode == "scan":
+            self.status.mode = mode
+
+    def read(self, item_count: int) -> None:
+        """A page came."""
+        self.status.page_count += 1
+        self.status.item_count += item_count
+
+    def partial(self) -> None:
+        """Datadog's answers stayed incomplete."""
+        self.status.partial = True
+
+    def gaps(self, places: Iterable[str]) -> None:
+        """The query misses failures at these places, and still does."""
+        _extend(self.status.filter_gaps, places)
+
+    def learned(self, places: Iterable[str]) -> None:
+        """The query missed these places and finds them now."""
+        _extend(self.status.learned, map(shown_place, places))
+
+    def warn(self, warning: str) -> None:
+        """Something a person should know."""
+        _extend(self.status.warnings, (warning,))
+
+    def nothing_found(self, name: str, *, is_limited: bool) -> None:
+        """A whole window gave no span: says why that may be."""
+        found = "no APM span matched DATADOG_APM_SCOPE" if name == "apm" else "no LLM Observability span was found"
+        limits = " for DATADOG_ML_APPS and DATADOG_ENVS" if is_limited else ""
+        self.warn(
+            f"{name}: {found}{limits} in the window: is DATADOG_SITE this organisation's site, are the keys this "
+            "organisation's, and were spans sent in that time?"
+        )
+
+
+def _extend(entries: list[str], more: Iterable[str]) -> None:
+    for entry in more:
+        if entry not in entries:
+            entries.append(entry)
