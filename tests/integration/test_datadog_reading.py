@@ -9,13 +9,14 @@ from typing import Any
 import pytest
 
 from evalforge.core.ports import Checkpoint, FilterMode, Page
-from evalforge.core.signals import RULES, SPELLINGS, Rule, Thresholds, find_signals
+from evalforge.core.signals import DOTTED_SPELLINGS, RULES, SPELLINGS, Rule, Thresholds, find_signals
 from evalforge.core.window import Window
 from evalforge.errors import SourceRefusedError, SourceUnavailableError
 from evalforge.sandbox.server import BackgroundServer
 from evalforge.sandbox.state import Sandbox
 from evalforge.sandbox.trouble import Fault
 from evalforge.sources.datadog import DatadogClient, DatadogSource
+from evalforge.sources.datadog.query import ASKED_EVALUATORS
 
 END_MS = 1_795_416_000_000
 DAY_MS = 24 * 3_600_000
@@ -99,20 +100,25 @@ def everything_failing() -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     for path, (_, rule) in SPELLINGS.items():
         head, dot, rest = path.partition(".")
         for value in failing_values(rule):
-            llm_places.append({"evaluation": {path: {"value": value, "eval_metric_type": "categorical"}}})
-            llm_places.append({"evaluation": {path: {"value": value}}})
-            llm_places.append({"metadata": {path: value}})
-            llm_places.append({"metrics": {path: value}})
-            apm_places.append(({path: value}, {}))
-            if dot:
+            if path in ASKED_EVALUATORS:  # any other name is learned
+                llm_places.append({"evaluation": {path: {"value": value, "eval_metric_type": "categorical"}}})
+                llm_places.append({"evaluation": {path: {"value": value}}})
+            if path in DOTTED_SPELLINGS:
+                llm_places.append({"metadata": {path: value}})
+                apm_places.append(({path: value}, {}))
+                if not isinstance(value, str):  # Datadog keeps numbers there, and nothing else
+                    llm_places.append({"metrics": {path: float(value)}})
+            if path in DOTTED_SPELLINGS and dot:
                 llm_places.append({"metadata": {head: {rest: value}}})
                 apm_places.append(({head: {rest: value}}, {}))
             if isinstance(value, str) and value != " 500 ":  # in a tag: its first digit is asked for
                 # A healthy value under the same key comes first: keys repeat.
                 llm_places.append({"tags": [f"{path}:ok", f"{path}:{value}"]})
                 apm_places.append(({}, {"tags": [f"{path}:200", f"{path}:{value}"]}))
-        llm_places.append({"evaluation": {path: {"value": {"a": 1}, "assessment": "fail", "eval_metric_type": "json"}}})
-        if rule.bound is not None:
+        if path in ASKED_EVALUATORS:
+            verdict = {"value": {"a": 1}, "assessment": "fail", "eval_metric_type": "json"}
+            llm_places.append({"evaluation": {path: verdict}})
+        if path in ASKED_EVALUATORS and rule.bound is not None:
             llm_places.append({"evaluation": {path: {"value": failing_values(rule)[0], "assessment": "pass"}}})
     llm_places.append({"status": "error"})
     apm_places += [({}, {"status": "error"}), ({"error": {"message": "boom"}}, {}), ({"error": {"type": "E"}}, {})]

@@ -221,3 +221,20 @@ def test_too_many_names_overflow_and_stop_growing() -> None:
     assert learned.overflows
     assert len(learned.entries) <= MAX_NAMES + 1
     assert Learned(learned.entries, [], Thresholds()).overflows
+
+
+@pytest.mark.parametrize("depth", [900, 1_100, 5_000, 200_000])
+@pytest.mark.parametrize(("begin", "end"), [("[", "]"), ('{"a\\"]":', "}")])
+def test_one_value_that_nests_too_deep_does_not_cost_the_page(depth: int, begin: str, end: str) -> None:
+    deep = begin * depth + "1" + end * depth
+    body = f'{{"data":[{{"id":"a"}},{{"id":"b","x":{deep},"y":"[{{"}},{{"id":"c"}}],"meta":{{"page":{{"after":"n"}}}}}}'
+    answer = decode_answer(body.encode())
+    assert [item["id"] for item in answer.items] == ["a", "b", "c"]
+    assert answer.items[1]["y"] == "[{"
+    assert answer.cursor == "n"
+
+
+def test_brackets_that_never_close_are_no_json() -> None:
+    for body in (b"[" * 100_000, b'{"data":' + b"[" * 5_000, b'"' * 99_999, b"\\" * 100_000):
+        with pytest.raises(NonsenseError):
+            decode_answer(body)

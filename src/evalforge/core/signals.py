@@ -197,20 +197,21 @@ def spellings(name: str) -> tuple[str, ...]:
     return tuple(prefix + name for prefix in PREFIXES)
 
 
-def _all_spellings() -> dict[str, tuple[str, Rule]]:
-    found: dict[str, tuple[str, Rule]] = {}
-    for rule in RULES:
-        for name in rule.names:
-            for path in spellings(name):
-                found[path] = (name, rule)
-                # Datadog's agentless intake replaces the dots in tag keys by underscores, and SDKs refuse them in names.
-                found[path.replace(".", "_")] = (name, rule)
-    return found
+def _dotted_spellings() -> dict[str, tuple[str, Rule]]:
+    return {path: (name, rule) for rule in RULES for name in rule.names for path in spellings(name)}
 
 
-SPELLINGS = _all_spellings()
-_BRANCHES = frozenset(path[:dot] for path in SPELLINGS for dot in range(len(path)) if path[dot] == ".")
-_HEADS = frozenset(path.partition(".")[0] for path in SPELLINGS)
+DOTTED_SPELLINGS = _dotted_spellings()
+"""The name and the rule behind each key that is looked for in metadata, metrics and attributes."""
+
+SPELLINGS = DOTTED_SPELLINGS | {path.replace(".", "_"): row for path, row in DOTTED_SPELLINGS.items()}
+"""The same for tags and evaluator names, where dots may have become underscores.
+
+Source: Datadog's agentless intake replaces the dots in tag keys; evaluator names may hold no dot.
+"""
+
+_BRANCHES = frozenset(path[:dot] for path in DOTTED_SPELLINGS for dot in range(len(path)) if path[dot] == ".")
+_HEADS = frozenset(path.partition(".")[0] for path in DOTTED_SPELLINGS)
 _LONGEST_LABEL = max(len(label) for rule in RULES for label in rule.labels)
 _WORDS_OF_TRUTH = {"true": True, "false": False}
 
@@ -313,7 +314,7 @@ def _named_values(values: Mapping[str, Json]) -> Iterator[tuple[str, Rule, str, 
 
 
 def _below(path: str, value: Json) -> Iterator[tuple[str, Rule, str, Json]]:
-    row = SPELLINGS.get(path)
+    row = DOTTED_SPELLINGS.get(path)
     if row is not None:
         yield row[0], row[1], path, value
     if path in _BRANCHES and isinstance(value, Mapping):

@@ -21,6 +21,8 @@ _LIMIT_HEADERS = {"limit": "x-ratelimit-limit", "remaining": "x-ratelimit-remain
 _RESET_HEADERS = ("x-ratelimit-reset", "retry-after")
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_.:-]{1,60}")
 _MAX_DIGITS = 4000
+_MAX_DEPTH = 200
+_STRING_OR_BRACKET = re.compile(rb'"(?>[^"\\]+|\\.)*+"|[\[\]{}]', re.DOTALL)
 
 
 class NonsenseError(ValueError):
@@ -130,8 +132,26 @@ def _decode(body: bytes) -> Json:
         return json.loads(body.decode("utf-8", "replace"), parse_int=_whole_number)
     except ValueError as error:
         raise NonsenseError(f"no JSON ({len(body)} bytes)") from error
-    except RecursionError as error:
-        raise NonsenseError("JSON that nests too deep") from error
+    except RecursionError:
+        return _decode(_cut_below(body, _MAX_DEPTH))
+
+
+def _cut_below(body: bytes, max_depth: int) -> bytes:
+    """The same JSON with null for what nests deeper: one such value in one span must not cost the page either."""
+    kept: list[bytes] = []
+    depth, begin = 0, 0
+    for token in _STRING_OR_BRACKET.finditer(body):
+        if body[token.start()] in b"[{":
+            depth += 1
+            if depth == max_depth + 1:
+                kept += (body[begin : token.start()], b"null")
+        elif body[token.start()] in b"]}":
+            if depth == max_depth + 1:
+                begin = token.end()
+            depth -= 1
+    if depth <= max_depth:
+        kept.append(body[begin:])
+    return b"".join(kept)
 
 
 def _whole_number(digits: str) -> int | float:

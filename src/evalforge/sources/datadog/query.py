@@ -1,14 +1,18 @@
 """From the signal table to Datadog's search syntax: which spans could be failures, so that only those are fetched.
 
 The query never decides; `core.signals` does, on what comes back. So it may fetch too much but must not miss, and it asks
-for each value that the rules look at as *present and not provably healthy*: `(@f:* AND -@f:>=0.5)` rather than
-`@f:<0.5`. A number matches either way. But a score that was sent as the text "0.31" (no range finds it), a label in another
-case or spelling, and the word "True" are found by the first form only, while a healthy number or `false` still costs
-nothing. Tags are never numbers and their keys repeat, so any value may hide behind a healthy one: they are asked for by
-existence alone, except HTTP status codes, whose first digit tells (healthy spans commonly carry 200).
+for each value that the rules look at as *present and not provably healthy*: `(@f:* -@f:>=0.5)` rather than `@f:<0.5`. A
+number matches either way. But a score that was sent as the text "0.31" (no range finds it), a label in another case or
+spelling, and the word "True" are found by the first form only, while a healthy number or `false` still costs nothing.
+Metrics are always numbers, so a range does. Tags are never numbers and their keys repeat, so any value may hide behind a
+healthy one: they are asked for by existence alone, except HTTP status codes, whose first digit tells (healthy spans commonly
+carry 200).
 
 There is no wildcard over evaluator names: each name is a clause, in today's syntax (`@evaluation.NAME…`) and in the one
-before it (`@evaluations…`). Names beyond the table are given: from the settings, or learned from spans.
+before it (`@evaluations…`, the table's plain names only). Names beyond the table are given: from the settings, or learned
+from spans.
+
+Datadog does not say how long a query may be, so this one is kept short: nothing is asked for twice, a space means AND.
 
 Source: https://docs.datadoghq.com/llm_observability/monitoring/querying/ and
 https://docs.datadoghq.com/tracing/trace_explorer/query_syntax/
@@ -21,7 +25,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
-from evalforge.core.signals import SPELLINGS, FailureType, Rule, Thresholds
+from evalforge.core.signals import DOTTED_SPELLINGS, RULES, SPELLINGS, FailureType, Rule, Thresholds
 from evalforge.core.span import Span
 
 MAX_NAMES = 300
@@ -34,7 +38,6 @@ ANY = "any:"
 """What a place begins with among the learned where only existence finds its failures: `any:metadata.quality_score`."""
 
 _MAX_NAME_LENGTH = 200
-_CLAUSE_VERSION = "1"
 _PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.")
 _ATTRIBUTE_PLACES = {
     "llm_obs": {"metadata": "@meta.metadata.", "metrics": "@metrics."},
@@ -45,7 +48,7 @@ _STATUS_CLAUSES = {
     # The two error fields find a span that was exported without its status.
     "apm": ("status:error", "@error.message:*", "@error.type:*"),
 }
-_NOT_OK = {"llm_obs": "(@status:* AND -@status:ok)", "apm": "-status:ok"}
+_NOT_OK = {"llm_obs": "(@status:* -@status:ok)", "apm": "-status:ok"}
 
 MANAGED_EVALUATORS = (
     "goal_completeness",
@@ -59,7 +62,15 @@ MANAGED_EVALUATORS = (
 Source: https://docs.datadoghq.com/llm_observability/evaluations/managed_evaluations/
 """
 
-HEALTHY_WORDS = ("false", "False", "no*", "No*")
+PLAIN_EVALUATORS = frozenset(
+    spelling for rule in RULES for name in rule.names for spelling in (name, name.replace(".", "_"))
+)
+"""The signal table's own evaluator names, without a prefix."""
+
+ASKED_EVALUATORS = PLAIN_EVALUATORS | DOTTED_SPELLINGS.keys() | frozenset(MANAGED_EVALUATORS)
+"""Every evaluator name that a query asks for without being told."""
+
+HEALTHY_WORDS = ("false", "no*")
 """What is healthy under every name, `no…` ("none", "not found", "no hallucination") included."""
 
 HEALTHY_LABELS = (*HEALTHY_WORDS, "answered", "matched", "pass", "relevant", "safe")
@@ -123,7 +134,7 @@ def settings_digest(source: str, mode: str, scope: Scope, thresholds: Thresholds
     """16 hex digits that change when the settings change what is fetched or how it is judged."""
     query = failure_query(source, scope, thresholds, [NAME + name for name in evaluations])
     ignored = "\0".join(sorted(thresholds.ignored_evaluations))
-    return hashlib.sha256("\1".join((_CLAUSE_VERSION, mode, query, ignored)).encode(errors="replace")).hexdigest()[:16]
+    return hashlib.sha256("\1".join((mode, query, ignored)).encode(errors="replace")).hexdigest()[:16]
 
 
 def is_queryable(name: str) -> bool:
@@ -151,33 +162,41 @@ def _table_clauses(source: str, thresholds: Thresholds) -> Iterator[str]:
     for path, (name, rule) in SPELLINGS.items():
         if name in thresholds.ignored_evaluations:
             continue
-        for place, prefix in _ATTRIBUTE_PLACES[source].items():
-            numbers = _healthy_numbers(rule, thresholds)
-            if place == "metrics":
-                yield _suspicious(prefix + path, numbers, ())
-            elif rule.bound:
-                yield _suspicious(prefix + path, numbers, HEALTHY_WORDS)
-            else:
-                yield _suspicious(prefix + path, (), ("0", *HEALTHY_WORDS))
+        if path in DOTTED_SPELLINGS:
+            for place, prefix in _ATTRIBUTE_PLACES[source].items():
+                if place != "metrics":
+                    numbers = _healthy_numbers(rule, thresholds) if rule.bound else ()
+                    yield _suspicious(prefix + path, numbers, () if rule.bound else ("0", *HEALTHY_WORDS))
+                elif rule.bound or rule.truth:
+                    yield prefix + path + _failing_numbers(rule, thresholds)
         yield f"{path}:(4* OR 5* OR 6* OR 7* OR 8* OR 9*)" if rule.type is FailureType.HTTP_ERROR else f"{path}:*"
-        if source == "llm_obs" and path not in thresholds.ignored_evaluations:
+        if source == "llm_obs" and path in ASKED_EVALUATORS and path not in thresholds.ignored_evaluations:
             yield from _evaluation_clauses(path, rule, thresholds)
 
 
 def _evaluation_clauses(path: str, rule: Rule, thresholds: Thresholds) -> Iterator[str]:
-    assessment = f"@evaluation.{path}.assessment"
-    values = [f"@evaluation.{path}.value"]
-    labels: tuple[str, ...] = HEALTHY_WORDS
+    assessment, value = f"@evaluation.{path}.assessment", f"@evaluation.{path}.value"
     yield f"{assessment}:fail"
-    if path in rule.names:
-        # The old syntax is asked only for names that evaluators have had under it.
-        yield f"@evaluations.assessment.custom.{path}:fail"
-        values += [f"@evaluations.{path}", f"@evaluations.custom.{path}"]
-        labels = HEALTHY_LABELS
+    if path not in PLAIN_EVALUATORS:
+        yield f"{value}:*"
+        return
     # A pass overrules labels, never a numeric threshold.
     passes = () if rule.bound else (f"-{assessment}:pass",)
-    for value in values:
-        yield _suspicious(value, _healthy_numbers(rule, thresholds), labels, passes)
+    yield _suspicious(value, _healthy_numbers(rule, thresholds), HEALTHY_LABELS, passes)
+    yield f"@evaluations.assessment.custom.{path}:fail"
+    failing = [quoted(label) for label in sorted(rule.labels)] + ["true"] * rule.truth
+    for old in (f"@evaluations.{path}", f"@evaluations.custom.{path}"):
+        if failing:
+            yield f"{old}:({' OR '.join(failing)})"
+        if rule.bound:
+            yield old + _failing_numbers(rule, thresholds)
+
+
+def _failing_numbers(rule: Rule, thresholds: Thresholds) -> str:
+    """The numbers under a rule's name that are a failure, as what follows the field: beyond its bound, or 1 for true."""
+    if rule.bound is None:
+        return ":[1 TO 1]"
+    return f":{rule.bound.op}{_decimal(rule.bound.limit_in(thresholds))}"
 
 
 def _healthy_numbers(rule: Rule, thresholds: Thresholds) -> tuple[str, ...]:
@@ -193,7 +212,7 @@ def _suspicious(field: str, numbers: Sequence[str], words: Sequence[str], passes
     healthy = [f"-{field}:{number}" for number in numbers]
     if words:
         healthy.append(f"-{field}:({' OR '.join(words)})")
-    return f"({' AND '.join([f'{field}:*', *healthy, *passes])})"
+    return f"({' '.join([f'{field}:*', *healthy, *passes])})"
 
 
 def _learned_clauses(source: str, learned: Iterable[str]) -> Iterator[str]:
@@ -214,6 +233,8 @@ def _learned_clauses(source: str, learned: Iterable[str]) -> Iterator[str]:
                 )
             else:
                 yield from (f"@evaluation.{name}.assessment:fail", f"@evaluations.assessment.custom.{name}:fail")
+                if path in SPELLINGS:
+                    yield f"@evaluation.{name}.value:*"
         elif kind == "tags":
             yield f"{_escaped(path)}:*"
         elif kind in _ATTRIBUTE_PLACES[source]:

@@ -14,10 +14,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from evalforge.core.signals import SPELLINGS, Thresholds
+from evalforge.core.signals import Thresholds
 from evalforge.core.span import Span
 from evalforge.core.window import Window
-from evalforge.sources.datadog.query import ANY, MANAGED_EVALUATORS, MAX_NAMES, NAME, is_queryable
+from evalforge.sources.datadog.query import ANY, ASKED_EVALUATORS, MAX_NAMES, NAME, is_queryable
 
 StepKind = Literal["look", "slice", "query", "again", "scan"]
 
@@ -74,7 +74,7 @@ class Learned:
 
     def __init__(self, entries: Iterable[str], known: Iterable[str], thresholds: Thresholds) -> None:
         self._entries = list(dict.fromkeys(entries))
-        self._known = {*self._entries, *(NAME + name for name in (*known, *MANAGED_EVALUATORS))}
+        self._known = {*self._entries, *(NAME + name for name in known)}
         self._names = sum(entry.startswith(NAME) for entry in self._known)
         self._ignored = thresholds.ignored_evaluations
 
@@ -116,7 +116,7 @@ class Learned:
         for span in spans:
             for evaluation in span.evaluations:
                 name = evaluation.name
-                if name in SPELLINGS or name in self._ignored or self.overflows:
+                if name in ASKED_EVALUATORS or name in self._ignored or self.overflows:
                     continue
                 if not is_queryable(name):
                     self.add(GAP + shown_place(NAME + name))
