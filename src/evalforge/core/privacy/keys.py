@@ -1,0 +1,307 @@
+"""What a key says about its value: the one table of keys whose values are hashed, dropped or closed.
+
+A key is split into words at dots, dashes, underscores and capitals, and whole words are compared: `access_token` is a
+credential, `max_tokens` and `tokenizer` are not. Lower-cased compounds such as `useremail` are found by their roots.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import lru_cache
+
+from evalforge.core.privacy.vocabulary import is_name, is_word, listed, pieces
+
+MAX_KEY_LENGTH = 200
+
+
+class KeyClass(StrEnum):
+    """What becomes of the value. All but the last two are dropped with their key, and counted under this name."""
+
+    USER_ID = "user_id"
+    USER_ATTRIBUTE = "user_attribute"
+    SESSION = "session"
+    CREDENTIAL = "credential"
+    CONTACT = "contact"
+    NETWORK = "network"
+    IDENTIFIER = "identifier"
+    PII = "pii"
+    TEXT = "text"
+    """The key stays; the value is closed: a placeholder of its kind and length."""
+    HARMLESS = "harmless"
+    """The key says nothing personal: the value's own rule decides."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeyVerdict:
+    """The class of a key, its normal form, and whether its last word names a measure or a kind.
+
+    Under a measure (`session_count`, `email_sent`) numbers and booleans are no personal data whatever the other words say;
+    under a kind (`auth_method`, `ip_version`) words of the vocabulary are not.
+    """
+
+    normal: str
+    key_class: KeyClass
+    is_measure: bool = False
+    is_kind: bool = False
+
+
+_C = KeyClass
+
+# One row per class: single words, then runs of words. Order matters where two rows claim a key: the first wins.
+SENSITIVE_WORDS: tuple[tuple[KeyClass, str], ...] = (
+    (_C.PII, "pii phi spi gdpr"),
+    (
+        _C.CREDENTIAL,
+        "password passwords passwd pwd pass passphrase passcode pin otp totp secret secrets token credential "
+        "credentials cred creds auth authorization authentication bearer jwt cookie cookies setcookie csrf xsrf "
+        "csrftoken xsrftoken apikey apikeys appkey privatekey accesskey secretkey signingkey accesstoken "
+        "refreshtoken authtoken idtoken dsn keystore mnemonic signature sas saml assertion",
+    ),
+    (_C.SESSION, "session sessions sess sid jsessionid phpsessid sessionid conversationid threadid"),
+    (
+        _C.CONTACT,
+        "email emails mail mails phone phones mobile tel telephone msisdn fax cell address addresses addr street "
+        "city town zip zipcode postal postcode geo geoip gps lat lon lng latitude longitude coordinates coords "
+        "whatsapp skype",
+    ),
+    (
+        _C.NETWORK,
+        "ip ips ipv ipaddr ipaddress iplist mac host hostname fqdn useragent ua url urls uri uris href referer referrer "
+        "forwarded xff remoteaddr peer querystring",
+    ),
+    (
+        _C.IDENTIFIER,
+        "ssn sin nin nino nhs cnp cpf cnpj curp aadhaar passport iban bic pan cvv cvc cvv2 card cards creditcard "
+        "imei imsi iccid idfa idfv gaid aaid vin wallet account accounts acct udid dni nie rut bsn pesel",
+    ),
+    (
+        _C.USER_ATTRIBUTE,
+        "user users usr usrs enduser endusers username userid usrid login handle firstname lastname fullname "
+        "displayname givenname familyname middlename surname nickname forename maiden dob birth birthday birthdate "
+        "birthplace gender sex ethnicity race religion nationality salary marital person persons people patient "
+        "patients customer customers client clients member members subscriber subscribers employee employees "
+        "candidate applicant student caller callee sender recipient recipients contact contacts cardholder guardian "
+        "spouse visitor visitors actor customername contactname submitter requester requestor reporter assignee "
+        "reviewer approver",
+    ),
+)
+SENSITIVE_RUNS: tuple[tuple[KeyClass, str], ...] = (
+    (_C.NETWORK, "user agent|query string|url details|remote addr|remote address|client address|peer address|x real"),
+    (_C.USER_ID, "user id|usr id|enduser id|end user id|user uuid|user uid"),
+    (
+        _C.CREDENTIAL,
+        "api key|api keys|app key|application key|private key|access key|secret key|signing key|encryption key|"
+        "client secret|connection string|conn str|connection uri|shared key|service key|license key|master key|"
+        "ssh key",
+    ),
+    (_C.SESSION, "conversation id|ai conversation|thread id|chat id|dialog id|dialogue id|conversation uuid|thread ts"),
+    (
+        _C.IDENTIFIER,
+        "national id|tax id|license number|licence number|license plate|licence plate|driver license|driving licence|"
+        "driver licence|device id|device uuid|advertising id|ad id|anonymous id|profile id|subject id|actor id|member id|"
+        "routing number|sort code|social security|date of birth|insurance number|medical record|number plate|bank account",
+    ),
+    (
+        _C.USER_ATTRIBUTE,
+        "end user|first name|last name|full name|display name|given name|family name|middle name|holder name|nick name|"
+        "sur name|legal name|screen name|account name|created by|updated by|modified by|submitted by|requested by|"
+        "assigned to|reported by|reviewed by|approved by",
+    ),
+)
+_ROOTS: tuple[tuple[KeyClass, str], ...] = (
+    (
+        _C.CREDENTIAL,
+        "password|passwd|passphrase|credential|apikey|privatekey|secretkey|accesskey|accesstoken|authtoken|bearer|cookie|clientsecret",
+    ),
+    (_C.SESSION, "sessionid|conversationid"),
+    (
+        _C.CONTACT,
+        "email|phonenumber|telephone|mobilenumber|zipcode|postcode|streetaddress|homeaddress|postaladdress|latitude|longitude",
+    ),
+    (_C.NETWORK, "ipaddress|useragent|hostname"),
+    (_C.IDENTIFIER, "creditcard|cardnumber|passport|accountnumber|socialsecurity|nationalid|taxid|deviceid|anonymousid"),
+    (_C.USER_ATTRIBUTE, "username|firstname|lastname|fullname|surname|userid|customerid|dateofbirth|birthdate|birthday"),
+)
+"""Looked for inside one long word, where a writer or Datadog's lower-casing has removed the borders."""
+
+_TEXT_WORDS = listed(
+    "input inputs output outputs prompt prompts response responses completion completions content contents message messages "
+    "query question questions answer answers text texts body reasoning explanation rationale description comment comments "
+    "feedback note notes summary title subject transcript transcripts utterance utterances instruction instructions snippet "
+    "chunk chunks document documents doc docs context contexts history conversation conversations dialog dialogue arguments "
+    "args kwargs stack stacktrace traceback variables excerpt quote quotes review reviews reply replies html markdown raw "
+    "payload statement sentence sentences paragraph passage citation citations blob attachment attachments"
+)
+_TEXT_HEADS = listed(
+    "input inputs output outputs prompt prompts response responses message messages completion completions content"
+)
+_MEASURE_HEADS = listed("num n total count avg mean max min is has use uses")
+_MEASURE_WORDS = listed(
+    "count counts tokens total totals ms ns us s sec secs seconds minutes hours days bytes size length len rate ratio "
+    "pct percent score scores limit limits threshold latency duration enabled disabled sent verified valid present "
+    "detected redacted required supported allowed flag position rank index num cost usd budget depth attempts "
+    "retries percentile"
+)
+_KIND_WORDS = listed(
+    "method type types kind format mode status version provider scheme tier plan category level language segment region"
+)
+_TIMING_WORDS = frozenset({"per", "first", "next", "time", "last"})
+_NAMED_THINGS = listed(
+    "tool model function service span index metric dataset prompt template app application project region cluster "
+    "pod container node env class method event operation resource step task workflow chain retriever collection "
+    "experiment feature flag version package module library provider engine queue topic table schema agent "
+    "deployment namespace evaluator evaluation judge rule policy guardrail check test variant ab parser tokenizer "
+    "encoding field key column database db bucket job pipeline stage component plugin skill intent action route "
+    "endpoint handler exception error command script image runtime source channel kb ml short product graph state bot"
+)
+_COLUMN = re.compile(r"[A-Za-z][A-Za-z0-9_.\-]{0,40}")
+_KEY_MARK = re.compile(r"\[key [0-9]{1,4}\]")
+_INVISIBLE = {"Cf", "Cc", "Mn"}
+
+_CLASS_OF_WORD = {word: cls for cls, words in reversed(SENSITIVE_WORDS) for word in words.split()}
+_ROW_OF = {cls: n for n, (cls, _) in enumerate(SENSITIVE_WORDS)}
+_RUNS = tuple((tuple(run.split()), cls) for cls, runs in SENSITIVE_RUNS for run in runs.split("|"))
+_ROOT_OF = tuple((root, cls) for cls, roots in _ROOTS for root in roots.split("|"))
+_ROOT_EXCEPTIONS = frozenset({"microphone", "emailed", "emailing", "cookiecutter"})
+_NEVER_MEASURED = frozenset({"user", "users", "usr", "pii", "pin", "otp", "cvv", "cvc"})
+
+
+def normal_key(key: str) -> str:
+    """The words of a key joined by `_`, in lower case: `user.id`, `userId` and `USER-ID` all give `user_id`."""
+    return verdict_on(key).normal if len(key) <= MAX_KEY_LENGTH else ""
+
+
+@lru_cache(maxsize=8192)
+def verdict_on(key: str) -> KeyVerdict:
+    """What a key says about its value. Answers are cached: callers ask for at most `MAX_KEY_LENGTH` characters."""
+    plain = key
+    if not key.isascii():
+        decomposed = unicodedata.normalize("NFKD", key)
+        plain = "".join(c for c in decomposed if unicodedata.category(c) not in _INVISIBLE)
+    words = pieces(plain)
+    normal = "_".join(words)
+    if not words:
+        return KeyVerdict(normal, KeyClass.HARMLESS)
+    last = next((word for word in reversed(words) if not word.isdigit()), "")
+    key_class = _class_of(words, last)
+    measured = (last in _MEASURE_WORDS or (len(words) > 1 and words[0] in _MEASURE_HEADS)) and words[
+        0
+    ] not in _NEVER_MEASURED
+    return KeyVerdict(
+        normal, key_class, is_measure=measured, is_kind=last in _KIND_WORDS and words[0] not in _NEVER_MEASURED
+    )
+
+
+def _class_of(words: list[str], last: str) -> KeyClass:
+    if (
+        "user" in words
+        and "agent" not in words
+        and any(words[n : n + 2] in (["user", "id"], ["usr", "id"]) for n in range(len(words) - 1))
+    ):
+        return KeyClass.USER_ID
+    for run, cls in _RUNS:
+        if run[0] in words and any(tuple(words[n : n + len(run)]) == run for n in range(len(words) - len(run) + 1)):
+            return cls
+    found = [named for word in words if (named := _class_of_word(word, words, last)) is not None]
+    if found:
+        return min(found, key=_ROW_OF.__getitem__)
+    if last in _TEXT_WORDS or (words[0] in _TEXT_HEADS and last not in _MEASURE_WORDS and last not in _KIND_WORDS):
+        return KeyClass.TEXT
+    if last in ("name", "names") and not (len(words) > 1 and words[-2] in _NAMED_THINGS):
+        return KeyClass.USER_ATTRIBUTE
+    return KeyClass.HARMLESS
+
+
+def _class_of_word(word: str, words: list[str], last: str) -> KeyClass | None:
+    if word == "token" and (last != "token" or _TIMING_WORDS.intersection(words)):
+        return None  # a count, a limit or a time of tokens
+    if word in _CLASS_OF_WORD:
+        return _CLASS_OF_WORD[word]
+    if len(word) < 5 or word in _ROOT_EXCEPTIONS or is_word(word):
+        return None
+    return next((cls for root, cls in _ROOT_OF if root in word), None)
+
+
+def is_column(key: str) -> bool:
+    """Whether a key is plain: a letter, then up to 40 letters, digits, `_ . -`."""
+    return _COLUMN.fullmatch(key) is not None
+
+
+@lru_cache(maxsize=8192)
+def is_storable_key(key: str) -> bool:
+    """Whether an unknown key may itself be stored: up to 41 plain characters, of words that are no names and no codes."""
+    if _KEY_MARK.fullmatch(key):
+        return True
+    if _COLUMN.fullmatch(key) is None or RECORD_NUMBER.search(key):
+        return False
+    return all(is_plain_chunk(chunk) for chunk in re.split(r"[_.\-]+", key))
+
+
+RECORD_NUMBER = re.compile(
+    r"(?i)(?<![a-z])(?:[a-z]{1,2}|user|usr|customer|client|member|patient|account|acct|person|ticket|order|case|session|sess|cust)"
+    r"[-_ #:/]{0,2}[0-9]{3,}(?![0-9]*[a-z])|(?:^|[-_ .:/])[us][-_][0-9]+$"
+)
+"""The number of one record of many: `u-8841`, `user 17`, `A-1009`. Whose it is, nobody here knows."""
+
+
+_VOWELS = frozenset("aeiouy")
+_LONG_CONSONANTS = re.compile(r"[^aeiouy]{5}|(.)\1\1")
+_DATE = re.compile(r"20[0-9]{2}(?:[01][0-9](?:[0-3][0-9])?)?")
+
+
+@lru_cache(maxsize=16384)
+def is_plain_chunk(chunk: str) -> bool:
+    """Whether a run of ASCII letters and digits reads like an identifier that a developer wrote.
+
+    Words of the vocabulary do. Other words, at most two of them: no names, no two names run together, pronounceable, at most
+    14 letters. Numbers of at most 5 digits, or a date. Random tokens, hexadecimal ids and long numbers do not.
+    """
+    low = chunk.lower()
+    if not chunk or is_word(low):
+        return True
+    parts = pieces(chunk)
+    if len(chunk) >= 8 and sum(part.isdigit() for part in parts) > 1:
+        return False
+    if len(chunk) >= 16 and any(part.isdigit() for part in parts[:-1]) and len(parts) > 1:
+        return False
+    if len(chunk) > 40 or len(parts) > 8 or (len(parts) > 4 and any(part.isdigit() for part in parts)):
+        return False
+    unknown = 0
+    for part in parts:
+        if part.isdigit():
+            if len(part) > 5 and not _DATE.fullmatch(part):
+                return False
+        elif not is_word(part):
+            unknown += 1
+            if not _is_plain_unknown(part):
+                return False
+    return unknown < 2 or (unknown == 2 and not is_name(re.sub("[0-9]", "", low)))
+
+
+def _is_plain_unknown(part: str) -> bool:
+    if len(part) <= 2:
+        return True
+    if is_name(part):
+        return False
+    if len(part) == 3:
+        return True
+    if _is_compound(part):
+        return True
+    if len(part) >= 5 and (is_name(part[1:]) or is_name(part[:-1])):
+        return False  # a surname and an initial
+    if len(part) > 14 or _LONG_CONSONANTS.search(part) or not _VOWELS.intersection(part):
+        return False
+    return not any(is_name(part[:n]) and is_name(part[n:]) for n in range(4, len(part) - 3))
+
+
+def _is_compound(word: str) -> bool:
+    """Whether a word is two or three words of the vocabulary run together, each of at least 3 letters."""
+    for n in range(3, len(word) - 2):
+        if is_word(word[:n]):
+            rest = word[n:]
+            if is_word(rest) or any(is_word(rest[:m]) and is_word(rest[m:]) for m in range(3, len(rest) - 2)):
+                return True
+    return False
