@@ -122,7 +122,7 @@ def sanitizing() -> dict[str, float]:
         spans = [span for span in map(parse_llm_obs, items) if not hasattr(span, "reason")]
         began = time.perf_counter()
         for span in spans:
-            sanitizer.sanitize(span, find_signals(span, Thresholds()))  # type: ignore[arg-type]
+            sanitizer.sanitize(span, find_signals(span, Thresholds()))
         sanitize.append(time.perf_counter() - began)
     return {"decode_mb_s": size / statistics.median(decode), "sanitize_mb_s": size / statistics.median(sanitize)}
 

@@ -68,8 +68,15 @@ class Setting:
         return self.name.lower()
 
 
+# Stricter than float() and int(), which also take underscores, other scripts' digits, and infinity.
+_DECIMAL = re.compile(r"[+-]?(?:\d{1,20}(?:\.\d{0,20})?|\.\d{1,20})(?:[eE][+-]?\d{1,3})?", re.ASCII)
+_WHOLE = re.compile(r"[+-]?\d{1,20}", re.ASCII)
+
+
 def _number(low: float, high: float) -> Callable[[str], float]:
     def parse(text: str) -> float:
+        if _DECIMAL.fullmatch(text) is None:
+            raise _WrongError
         number = float(text)
         if not math.isfinite(number) or not low <= number <= high:
             raise _WrongError
@@ -80,6 +87,8 @@ def _number(low: float, high: float) -> Callable[[str], float]:
 
 def _integer(low: int, high: int) -> Callable[[str], int]:
     def parse(text: str) -> int:
+        if _WHOLE.fullmatch(text) is None:
+            raise _WrongError
         number = int(text)
         if not low <= number <= high:
             raise _WrongError
@@ -462,6 +471,15 @@ class Settings:
 
 _USER_INFO = re.compile(r"//.*@", re.DOTALL)
 _ROW = {setting.name: setting for setting in SETTINGS}
+
+
+def one_setting(name: str, default: Any, environment: Mapping[str, str] | None = None) -> Any:
+    """The value of one setting by itself; `default` when it is unset or wrong (then `Settings` says what is wrong)."""
+    text = (os.environ if environment is None else environment).get(name, "").strip()
+    try:
+        return parsed_value(name, text) if text else default
+    except SettingsError:
+        return default
 
 
 def parsed_value(name: str, text: str) -> Any:

@@ -73,7 +73,7 @@ async def go(
 
 
 async def test_counts_balance_and_a_second_run_changes_nothing(store: SqliteStore) -> None:
-    items = [
+    items: list[Span | Rejected] = [
         span(1),
         span(2, status="ok"),
         Rejected("missing_trace_id", {"id": "secret text"}),

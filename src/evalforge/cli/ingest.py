@@ -1,0 +1,216 @@
+"""`evalforge ingest`: one run, with live progress and a report."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.console import Console, Group
+from rich.text import Text
+
+from evalforge.cli.cards import facts_grid
+from evalforge.cli.options import instant_of, run_async
+from evalforge.cli.screen import console, counted, full_moment, is_terminal, joined_counts, print_json, safe, text
+from evalforge.config import Settings, one_setting, parsed_value
+from evalforge.core.window import MS_PER_HOUR, Window, epoch_ms
+from evalforge.errors import RequestError, SettingsError
+
+if TYPE_CHECKING:
+    from evalforge.runs import RunProgress, RunReport
+
+
+@click.command(name="ingest", short_help="Pull the failing traces of a window into the store, once.")
+@click.option("--lookback", metavar="HOURS", help="How far back to look, instead of TRACE_LOOKBACK_HOURS: 1 to 360.")
+@click.option(
+    "--quality-threshold", metavar="SCORE", help="A quality score below it is a failure, instead of QUALITY_THRESHOLD."
+)
+@click.option("--from", "began", metavar="TIME", help="Read from this time on: 36h, 7d, 2026-11-23 or 2026-11-23T06:00:00Z.")
+@click.option("--to", "ended", metavar="TIME", help="Read up to this time instead of up to now; needs --from.")
+@click.option("--json", "as_json", is_flag=True, help="Print the run report as JSON instead of a table.")
+def command(lookback: str | None, quality_threshold: str | None, began: str | None, ended: str | None, as_json: bool) -> int:
+    """Pull the failing traces of a window out of Datadog into the store, once.
+
+    Reading a window again changes nothing but what is new. Ctrl-C stops at the end of the page; the next run goes on from
+    there. The exit code is 0 when the run ended well, whether or not it was complete: the report says which.
+    """
+    from evalforge import bootstrap
+    from evalforge.events import configure_logging
+    from evalforge.runs import default_holder
+
+    settings = Settings.from_environment()
+    lookback_hours = _value("--lookback", "TRACE_LOOKBACK_HOURS", lookback)
+    threshold = _value("--quality-threshold", "QUALITY_THRESHOLD", quality_threshold)
+    window = window_of(began, ended, has_lookback=lookback is not None, now=datetime.now(UTC))
+    watching = is_terminal() and not as_json
+    form = one_setting("LOG_FORMAT", "console" if is_terminal() else "json")
+    configure_logging(form, level="WARNING" if watching else "INFO")
+    with _stop_wish() as wants_stop, _progress(watching) as on_page:
+        report = run_async(
+            bootstrap.ingest_once(
+                settings,
+                holder=default_holder("cli"),
+                lookback_hours=lookback_hours,
+                quality_threshold=threshold,
+                window=window,
+                on_page=on_page,
+                wants_stop=wants_stop,
+            )
+        )
+    if as_json:
+        print_json(report.document(), indent=True, sort_keys=False)
+    else:
+        print_report(console(), report)
+    if report.error is None:
+        return 0
+    click.echo(f"evalforge: {safe(report.error['message'])}", err=True)
+    return int(report.error["exit_code"])
+
+
+def _value(option: str, setting: str, given: str | None) -> float | None:
+    if given is None:
+        return None
+    try:
+        number: float = parsed_value(setting, given)
+    except SettingsError as error:
+        wants = error.message.partition("; wants ")[2]
+        raise RequestError(f"{option}: got {given[:80]!a}; wants {wants}", field=option) from error
+    return number
+
+
+def window_of(began: str | None, ended: str | None, *, has_lookback: bool, now: datetime) -> Window | None:
+    """The window that --from and --to spell, None when neither is given.
+
+    Raises:
+        RequestError: they are at odds with each other, with --lookback, with the present, or span more than 15 days.
+    """
+    if began is None:
+        if ended is not None:
+            raise RequestError("--to: needs --from, or leave it out to read up to now", field="--to")
+        return None
+    if has_lookback:
+        raise RequestError("--from: cannot go with --lookback; give one of them", field="--from")
+    from_at = instant_of(began, "--from", now)
+    to_at = now if ended is None else instant_of(ended, "--to", now)
+    if to_at > now + timedelta(minutes=1):
+        raise RequestError("--to: lies in the future; what has not happened yet cannot be read", field="--to")
+    if from_at >= to_at:
+        raise RequestError("--from: does not lie before --to", field="--from")
+    window = Window(epoch_ms(from_at), max(epoch_ms(to_at), epoch_ms(from_at) + 1))
+    if window.duration_ms > 360 * MS_PER_HOUR:
+        raise RequestError("--from: the window has more than 360 hours; Datadog keeps 15 days", field="--from")
+    return window
+
+
+@contextmanager
+def _stop_wish() -> Iterator[Callable[[], bool]]:
+    """Turns the first Ctrl-C or SIGTERM into a wish to stop at the end of the page; the second one interrupts."""
+    wished = False
+
+    def wish(number: int, frame: FrameType | None) -> None:
+        nonlocal wished
+        if wished:
+            raise KeyboardInterrupt
+        wished = True
+        sys.stderr.write("evalforge: stopping at the end of this page; once more to stop at once\n")
+
+    before = {number: signal.signal(number, wish) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: wished
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _progress(watching: bool) -> Iterator[Callable[[RunProgress], None] | None]:
+    """A line on the terminal that follows the run."""
+    if not watching:
+        yield None
+        return
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=20),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[seen]}", markup=False, style="dim"),
+    )
+    with Progress(*columns, console=console(err=True), transient=True) as bars:
+        task = bars.add_task("connecting", total=1.0, seen="")
+
+        def follow(progress: RunProgress) -> None:
+            tally = progress.tally
+            seen = f"{counted(tally.fetched, 'span')} · {tally.failing:,} failing · {tally.created:,} new"
+            bars.update(
+                task,
+                description=safe(f"{progress.source} {progress.step.partition(':')[0]}".strip(), 20),
+                completed=progress.position,
+                seen=seen,
+            )
+
+        yield follow
+
+
+def print_report(out: Console, report: RunReport) -> None:
+    """Writes the report as a table of a few lines."""
+    document = report.document()
+    out.print(report_view(document))
+
+
+def report_view(document: Mapping[str, Any]) -> Group:
+    """The report as a few lines: the window, what was read and kept, each source, and what is still open."""
+    items, captures = document["items"], document["captures"]
+    began, ended = (datetime.fromisoformat(document["window"][edge]) for edge in ("from", "to"))
+    hours = (ended - began).total_seconds() / 3600
+    refused = [counted(captures["refused"], "refused", "refused")] if captures["refused"] else []
+    rows: list[tuple[str, Any]] = [
+        ("window", f"{full_moment(began)[:-7]} to {full_moment(ended)[:-7]} UTC ({hours:,.4g} h)"),
+        (
+            "read",
+            f"{counted(items['fetched'], 'span')}: {items['healthy']:,} healthy, {items['failing']:,} failing, "
+            f"{items['rejected']:,} rejected",
+        ),
+        (
+            "captures",
+            ", ".join([f"{captures[name]:,} {name}" for name in ("created", "updated", "unchanged")] + refused),
+        ),
+        ("", joined_counts(captures["created_by_type"])),
+        *((source["name"], _source_line(source)) for source in document["sources"]),
+        ("took", f"{document['duration_s']:.1f} s, {counted(document['request_count'], 'request')}"),
+        ("outcome", _outcome(document)),
+    ]
+    rows += [("", text(f"{safe(one['code'], 40)}: {one['meaning']}", "yellow")) for one in document["incomplete_because"]]
+    rows += [("warning", text(warning, "yellow")) for warning in document["warnings"]]
+    rows += [("hint", text(document["user_hash"]["hint"], "dim")) if document["user_hash"]["hint"] else ("", None)]
+    return Group(facts_grid(rows))
+
+
+def _source_line(source: Mapping[str, Any]) -> str:
+    if source["skipped"]:
+        return f"left out: {safe(source['skipped'], 200)}"
+    parts = [f"filter {source['mode']}", counted(source["request_count"], "request"), counted(source["item_count"], "span")]
+    if source["retry_count"]:
+        parts.append(counted(source["retry_count"], "retry", "retries"))
+    limit = source["rate_limit"]
+    if "remaining" in limit and "limit" in limit:
+        parts.append(f"quota {_whole(limit['remaining'])} of {_whole(limit['limit'])} left")
+    return ", ".join(parts)
+
+
+def _whole(number: float | str) -> str:
+    return f"{number:,.0f}" if isinstance(number, int | float) else safe(number, 20)
+
+
+def _outcome(document: Mapping[str, Any]) -> Text:
+    if document["error"] is not None:
+        return text(f"ended by {document['error']['code']}; what was stored stays", "bold red")
+    if document["complete"]:
+        return text("complete: every failing trace of the window is captured", "bold green")
+    return text("not complete", "bold yellow")

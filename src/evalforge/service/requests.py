@@ -1,0 +1,216 @@
+"""What callers may ask for: request fields become the values of one run or one export, or a 422 that names the field."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from starlette.requests import ClientDisconnect, Request
+
+from evalforge.config import parsed_value
+from evalforge.core.ports import Selection
+from evalforge.core.signals import FailureType, Severity
+from evalforge.errors import RequestError, SettingsError
+
+MAX_BODY_BYTES = 64 * 1024
+
+RUN_FIELDS = {
+    "lookback": "TRACE_LOOKBACK_HOURS",
+    "lookback_hours": "TRACE_LOOKBACK_HOURS",
+    "traceLookbackHours": "TRACE_LOOKBACK_HOURS",
+    "quality_threshold": "QUALITY_THRESHOLD",
+    "qualityThreshold": "QUALITY_THRESHOLD",
+}
+"""The fields of a run request, each with the setting that it stands in for in this one run."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunRequest:
+    """What a caller wants of one run; None means as the settings say."""
+
+    lookback_hours: float | None = None
+    quality_threshold: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ExportRequest:
+    """What a caller wants exported, and under which declared name it is to be written."""
+
+    destination: str
+    selection: Selection
+
+
+async def read_fields(request: Request) -> list[tuple[str, Any]]:
+    """Every field of the query and of a JSON body, in order and with repeats; the content type does not matter.
+
+    Raises:
+        RequestError: the body is neither empty nor a JSON object, or has more than 64 KiB.
+    """
+    return [*request.query_params.multi_items(), *_body_fields(await _body(request))]
+
+
+async def _body(request: Request) -> bytes:
+    received = bytearray()
+    try:
+        async for chunk in request.stream():
+            received += chunk
+            if len(received) > MAX_BODY_BYTES:
+                raise RequestError(f"the body has more than {MAX_BODY_BYTES} bytes")
+    except ClientDisconnect as error:
+        raise RequestError("the caller went away before the request was whole") from error
+    return bytes(received)
+
+
+def _body_fields(body: bytes) -> list[tuple[str, Any]]:
+    if not body.strip():
+        return []
+    try:
+        # Pairs, not a dict: a field that stands twice must not hide behind its last value.
+        pairs = json.loads(body, object_pairs_hook=_Pairs, parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        raise RequestError("the body is not JSON; send a JSON object, or nothing") from error
+    if not isinstance(pairs, _Pairs):
+        raise RequestError("the body is not a JSON object; send a JSON object, or nothing")
+    return list(pairs)
+
+
+class _Pairs(list[tuple[str, Any]]):
+    """A JSON object as it was written."""
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(name)
+
+
+def run_request(fields: Iterable[tuple[str, Any]]) -> RunRequest:
+    """The run that the fields ask for; null means not given, and equal repeats are one.
+
+    Raises:
+        RequestError: names the first field that is unknown, out of bounds, or at odds with another.
+    """
+    found: dict[str, tuple[str, Any]] = {}
+    for name, value in fields:
+        setting = RUN_FIELDS.get(name)
+        if setting is None:
+            raise _unknown(name, RUN_FIELDS)
+        if value is not None:
+            _add(found, setting, name, _parsed_setting(name, setting, value))
+    values = {setting: value for setting, (_, value) in found.items()}
+    return RunRequest(values.get("TRACE_LOOKBACK_HOURS"), values.get("QUALITY_THRESHOLD"))
+
+
+def export_request(fields: Iterable[tuple[str, Any]]) -> ExportRequest:
+    """The export that the fields ask for: a declared destination's name, and what to select.
+
+    Raises:
+        RequestError: names the first field that is unknown, missing, wrong, or at odds with another.
+    """
+    found: dict[str, tuple[str, Any]] = {}
+    for name, value in fields:
+        parse = _EXPORT_FIELDS.get(name)
+        if parse is None:
+            raise _unknown(name, _EXPORT_FIELDS)
+        if value is not None:
+            _add(found, name, name, parse(name, value))
+    values = {name: value for name, (_, value) in found.items()}
+    destination = values.pop("destination", None)
+    if destination is None:
+        raise RequestError("destination is missing; wants a name that EXPORT_DESTINATIONS declares", field="destination")
+    return ExportRequest(destination, Selection(**values))
+
+
+def _add(found: dict[str, tuple[str, Any]], meaning: str, name: str, value: Any) -> None:
+    if meaning in found and found[meaning][1] != value:
+        other = found[meaning][0]
+        also = f"{other} and {name} mean the same and differ" if other != name else f"{name} is given twice and differs"
+        raise RequestError(f"{also}; send one of them", field=name)
+    found.setdefault(meaning, (name, value))
+
+
+def _unknown(name: str, known: Mapping[str, Any]) -> RequestError:
+    return RequestError(f"unknown field {_quoted(name)}; known are {', '.join(known)}", field=name[:80])
+
+
+def _parsed_setting(name: str, setting: str, value: Any) -> Any:
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        raise RequestError(f"{name}: got {_kind(value)}; wants a number", field=name)
+    try:
+        return parsed_value(setting, str(value))
+    except (SettingsError, ValueError) as error:  # ValueError: an integer with too many digits to print
+        wants = str(error).partition("; wants ")[2] or "a number"
+        raise RequestError(f"{name}: got {_quoted(value)}; wants {wants}", field=name) from error
+
+
+def _text(name: str, value: Any) -> str:
+    if (
+        not isinstance(value, str)
+        or not 0 < len(value) <= 200
+        or any(0xD800 <= ord(character) < 0xE000 for character in value)
+    ):
+        raise RequestError(f"{name}: got {_quoted(value)}; wants a text of 1 to 200 characters", field=name)
+    return value
+
+
+def _one_of(allowed: Iterable[str]) -> Callable[[str, Any], str]:
+    names = tuple(allowed)
+
+    def parse(name: str, value: Any) -> str:
+        if not isinstance(value, str) or value not in names:
+            raise RequestError(f"{name}: got {_quoted(value)}; wants one of {', '.join(names)}", field=name)
+        return value
+
+    return parse
+
+
+def _time(name: str, value: Any) -> datetime:
+    try:
+        instant = datetime.fromisoformat(value) if isinstance(value, str) else None
+    except ValueError:
+        instant = None
+    if instant is None or instant.tzinfo is None:
+        raise RequestError(
+            f"{name}: got {_quoted(value)}; wants an ISO 8601 time with a zone, such as 2026-11-23T06:00:00Z", field=name
+        )
+    return instant
+
+
+def _limit(name: str, value: Any) -> int:
+    text = str(value) if isinstance(value, int | str) and not isinstance(value, bool) else ""
+    if not (text.isascii() and text.isdecimal() and len(text) <= 9 and int(text) > 0):
+        raise RequestError(f"{name}: got {_quoted(value)}; wants a whole number from 1 to 999999999", field=name)
+    return int(text)
+
+
+_EXPORT_FIELDS: dict[str, Callable[[str, Any], Any]] = {
+    "destination": _text,
+    "started_from": _time,
+    "started_to": _time,
+    "failure_type": _one_of(failure_type.value for failure_type in FailureType),
+    "severity": _one_of(severity.label for severity in sorted(Severity, reverse=True)),
+    "ml_app": _text,
+    "env": _text,
+    "limit": _limit,
+}
+
+EXPORT_FIELDS = tuple(_EXPORT_FIELDS)
+"""The fields of an export request: the destination's name, then the conditions of the selection."""
+
+
+def _kind(value: Any) -> str:
+    kinds = {bool: "a boolean", list: "a list", _Pairs: "an object", str: "a text"}
+    return kinds.get(type(value), "a number")
+
+
+def _quoted(value: Any) -> str:
+    """What a caller sent, short and harmless to print."""
+    if isinstance(value, str):
+        return ascii(value[:80])
+    if isinstance(value, bool | list):
+        return _kind(value)
+    try:
+        return str(value)[:80]
+    except ValueError:
+        return "a very large number"

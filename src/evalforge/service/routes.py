@@ -1,0 +1,97 @@
+"""The routes: what each takes, what it gives, and which errors it has."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from evalforge import bootstrap
+from evalforge.config import Settings
+from evalforge.errors import EvalForgeError, NotFoundError, SettingsError
+from evalforge.exports import Destination, Written, write_package
+from evalforge.runs import RunReport
+from evalforge.service import schema
+from evalforge.service.health import Health
+from evalforge.service.problems import json_response, problem, problem_of
+from evalforge.service.requests import ExportRequest, export_request, read_fields, run_request
+from evalforge.service.running import Runner, in_own_thread
+
+router = APIRouter()
+
+
+def _settings(request: Request) -> Settings:
+    settings: Settings | SettingsError = request.app.state.settings
+    if isinstance(settings, SettingsError):
+        raise SettingsError(settings.problems)
+    return settings
+
+
+@router.post("/ingestion/run-once", openapi_extra=schema.RUN_ONCE, responses=schema.RUN_ONCE_ANSWERS, summary="Run once")
+async def run_once(request: Request) -> Response:
+    """Reads the window from Datadog into the store and answers with the run report.
+
+    The run goes on when the caller hangs up. `complete: false` says that the next call goes on from where this one ended.
+    """
+    runner: Runner = request.app.state.runner
+    try:
+        asked = run_request(await read_fields(request))
+        report = await asyncio.wrap_future(runner.start(_settings(request), asked))
+    except EvalForgeError as error:
+        return problem_of(error)
+    return _report_response(report)
+
+
+def _report_response(report: RunReport) -> Response:
+    document = report.document()
+    if report.error is None:
+        return json_response(document)
+    error = report.error
+    return problem(
+        error["http_status"], error["code"], error["message"], retry_after_s=error["retry_after_s"], report=document
+    )
+
+
+@router.post("/exports", openapi_extra=schema.EXPORT, responses=schema.EXPORT_ANSWERS, status_code=201, summary="Export")
+async def export(request: Request) -> Response:
+    """Writes the selected captures as JSON Lines into a folder that the settings declare, and records the package."""
+    try:
+        settings = _settings(request)
+        asked = export_request(await read_fields(request))
+        folder = dict(settings.export_destinations).get(asked.destination)
+        if folder is None:
+            declared = ", ".join(name for name, _ in settings.export_destinations) or "none"
+            raise NotFoundError(f"no such destination; EXPORT_DESTINATIONS declares {declared}", field="destination")
+        destination = Destination(asked.destination, folder=Path(folder))
+        written = await asyncio.wrap_future(in_own_thread("export", lambda: _export(settings, asked, destination)))
+    except EvalForgeError as error:
+        return problem_of(error)
+    return json_response(package_document(written), 201)
+
+
+async def _export(settings: Settings, asked: ExportRequest, destination: Destination) -> Written:
+    async with bootstrap.opened_store(settings) as store:
+        return await write_package(store, asked.selection, destination, now=bootstrap.utc_now())
+
+
+def package_document(written: Written) -> dict[str, Any]:
+    """The record of a package as plain values, with the name of its file where it has one."""
+    return asdict(written.package) | {"file": written.path.name if written.path is not None else None}
+
+
+@router.get("/health", responses=schema.HEALTH_ANSWERS, summary="Health")
+async def health(request: Request) -> Response:
+    """Says whether settings, keys, Datadog and the store are well; 500 names the part that is not. Cached for 15 s."""
+    asked: Health = request.app.state.health
+    document = await asked.document()
+    return json_response(document, 200 if document["status"] == "ok" else 500)
+
+
+@router.get("/livez", summary="Liveness")
+async def livez() -> Response:
+    """Says that the process answers; it asks nobody."""
+    return json_response({"status": "ok"})

@@ -1,0 +1,100 @@
+"""Runs behind the service: each in a thread and an event loop of its own, one at a time in this process.
+
+A run outlives the request that asked for it, and nothing that it does keeps the service from answering others.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Future
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+from evalforge import bootstrap
+from evalforge.config import Settings
+from evalforge.errors import RunInProgressError
+from evalforge.runs import RunReport, default_holder
+from evalforge.service.requests import RunRequest
+
+GRACE_S = 25.0
+"""How long a stopping service waits for a run to reach the end of a page. Kubernetes kills after 30 s."""
+
+T = TypeVar("T")
+
+
+def in_own_thread(name: str, work: Callable[[], Coroutine[Any, Any, T]]) -> Future[T]:
+    """The result to come of a coroutine that runs in a new thread with a new event loop.
+
+    Awaiting callers may go away; the thread goes on. It does not keep the process alive.
+    """
+    result: Future[T] = Future()
+    result.set_running_or_notify_cancel()  # from here on nobody can cancel it
+
+    def body() -> None:
+        try:
+            result.set_result(asyncio.run(work()))
+        except BaseException as error:  # noqa: BLE001 - it belongs to whoever waits for the result
+            result.set_exception(error)
+
+    threading.Thread(target=body, name=name, daemon=True).start()
+    return result
+
+
+class Runner:
+    """Starts runs, one at a time, and asks the present one to stop when the service does."""
+
+    def __init__(self) -> None:
+        self._holder = default_holder("service")
+        self._lock = threading.Lock()
+        self._since: str | None = None
+        self._present: Future[RunReport] | None = None
+        self._stopping_at: float | None = None
+
+    def start(self, settings: Settings, request: RunRequest) -> Future[RunReport]:
+        """The report to come of a run that starts now.
+
+        Raises:
+            RunInProgressError: this process already has a run going; the store's lease tells of other processes' runs.
+        """
+        with self._lock:
+            if self._since is not None:
+                raise RunInProgressError(self._holder, self._since)
+            self._since = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+        async def work() -> RunReport:
+            try:
+                return await bootstrap.ingest_once(
+                    settings,
+                    holder=self._holder,
+                    lookback_hours=request.lookback_hours,
+                    quality_threshold=request.quality_threshold,
+                    wants_stop=lambda: self._stopping_at is not None,
+                )
+            finally:
+                self._since = None
+
+        try:
+            self._present = in_own_thread("ingestion", work)
+        except RuntimeError:  # the system has no thread left; nothing began
+            self._since = None
+            raise
+        return self._present
+
+    def stop(self) -> None:
+        """Asks the present run to stop at the end of its page; safe to call from a signal handler."""
+        if self._stopping_at is None:
+            self._stopping_at = time.monotonic()
+
+    async def stopped(self) -> None:
+        """Returns when no run is going, or GRACE_S after `stop`: what a run has stored by then stays, and it can go on."""
+        self.stop()
+        if self._present is not None and self._stopping_at is not None:
+            left_s = max(0.0, self._stopping_at + GRACE_S - time.monotonic())
+            await asyncio.wait([asyncio.ensure_future(_ended(self._present))], timeout=left_s)
+
+
+async def _ended(result: Future[RunReport]) -> None:
+    await asyncio.gather(asyncio.wrap_future(result), return_exceptions=True)

@@ -1,0 +1,86 @@
+"""What /openapi.json says of requests and answers. The parsers in `requests` decide; a test holds the two together."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from evalforge.core.signals import FailureType, Severity
+from evalforge.service.problems import PROBLEM_TYPE
+
+_HOURS = {"type": "number", "minimum": 1, "maximum": 360, "nullable": True}
+_SCORE = {"type": "number", "minimum": 0, "maximum": 1, "nullable": True}
+_TEXT = {"type": "string", "minLength": 1, "maxLength": 200}
+_TIME = {"type": "string", "format": "date-time"}
+
+RUN_PROPERTIES: dict[str, dict[str, Any]] = {
+    "lookback": {**_HOURS, "description": "hours to look back, instead of TRACE_LOOKBACK_HOURS"},
+    "lookback_hours": {**_HOURS, "description": "the same as lookback"},
+    "traceLookbackHours": {**_HOURS, "description": "the same as lookback"},
+    "quality_threshold": {**_SCORE, "description": "a quality score below it is a failure, instead of QUALITY_THRESHOLD"},
+    "qualityThreshold": {**_SCORE, "description": "the same as quality_threshold"},
+}
+
+EXPORT_PROPERTIES: dict[str, dict[str, Any]] = {
+    "destination": {**_TEXT, "description": "a name that EXPORT_DESTINATIONS declares"},
+    "started_from": {**_TIME, "description": "failures that began at or after this time"},
+    "started_to": {**_TIME, "description": "failures that began before this time"},
+    "failure_type": {"type": "string", "enum": [failure_type.value for failure_type in FailureType]},
+    "severity": {"type": "string", "enum": [severity.label for severity in sorted(Severity, reverse=True)]},
+    "ml_app": {**_TEXT, "description": "the LLM application"},
+    "env": {**_TEXT, "description": "the environment"},
+    "limit": {"type": "integer", "minimum": 1, "description": "at most this many, the latest"},
+}
+
+
+def _body(properties: dict[str, dict[str, Any]], required: list[str]) -> dict[str, Any]:
+    schema: dict[str, Any] = {"type": "object", "additionalProperties": False, "properties": properties}
+    if required:
+        schema["required"] = required
+    return {
+        "requestBody": {"required": bool(required), "content": {"application/json": {"schema": schema}}},
+        "parameters": [
+            {
+                "name": name,
+                "in": "query",
+                "required": False,
+                "schema": {k: v for k, v in entry.items() if k != "description"},
+            }
+            for name, entry in properties.items()
+        ],
+    }
+
+
+def _answers(table: dict[int, str]) -> dict[int | str, dict[str, Any]]:
+    return {status: {"description": text, "content": {PROBLEM_TYPE: {}}} for status, text in table.items()}
+
+
+RUN_ONCE = _body(RUN_PROPERTIES, [])
+RUN_ONCE_ANSWERS: dict[int | str, dict[str, Any]] = {
+    200: {"description": "the run report"},
+    **_answers(
+        {
+            403: "a page of another origin asked",
+            409: "a run is going on: holder and since say whose",
+            422: "a field is unknown, out of bounds or contradictory, or the body is too large",
+            429: "Datadog's quota is used up; Retry-After, and the report of what was stored",
+            502: "Datadog refused or is down, and the report of what was stored",
+            503: "the settings are wrong, a secret cannot be read, or the store does not answer",
+        }
+    ),
+}
+EXPORT = _body(EXPORT_PROPERTIES, ["destination"])
+EXPORT_ANSWERS: dict[int | str, dict[str, Any]] = {
+    201: {"description": "the record of the package"},
+    **_answers(
+        {
+            403: "a page of another origin asked",
+            404: "no such destination is declared",
+            422: "a field is unknown or wrong",
+            503: "the settings are wrong, the folder cannot be written, or the store does not answer",
+        }
+    ),
+}
+HEALTH_ANSWERS: dict[int | str, dict[str, Any]] = {
+    200: {"description": "every part is well"},
+    500: {"description": "a part is not: part, code and detail say which and why"},
+}

@@ -1,0 +1,1 @@
+"""The door that the specification names; everything behind it is in the package `evalforge`."""

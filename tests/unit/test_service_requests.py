@@ -1,0 +1,184 @@
+"""Requests: which fields are taken, with which bounds, and what is said of all others."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from starlette.requests import Request
+
+from evalforge.core.ports import Selection
+from evalforge.errors import RequestError
+from evalforge.service import schema
+from evalforge.service.requests import (
+    EXPORT_FIELDS,
+    MAX_BODY_BYTES,
+    RUN_FIELDS,
+    ExportRequest,
+    RunRequest,
+    export_request,
+    read_fields,
+    run_request,
+)
+
+
+def request_of(body: bytes = b"", query: bytes = b"", *, chunk: int = 1 << 16) -> Request:
+    async def receive_all() -> AsyncIterator[dict[str, Any]]:
+        for at in range(0, len(body), chunk):
+            yield {"type": "http.request", "body": body[at : at + chunk], "more_body": True}
+        yield {"type": "http.request", "body": b"", "more_body": False}
+
+    messages = receive_all()
+
+    async def receive() -> Any:
+        return await anext(messages)
+
+    return Request({"type": "http", "method": "POST", "path": "/", "query_string": query, "headers": []}, receive)
+
+
+GOOD_RUNS: list[tuple[bytes, bytes, RunRequest]] = [
+    (b"", b"", RunRequest()),
+    (b"  \n", b"", RunRequest()),
+    (b"{}", b"", RunRequest()),
+    (b'{"lookback": 48}', b"", RunRequest(48.0)),
+    (b'{"lookback_hours": "1.5"}', b"", RunRequest(1.5)),
+    (b'{"traceLookbackHours": 360.0}', b"", RunRequest(360.0)),
+    (b'{"quality_threshold": 0}', b"", RunRequest(None, 0.0)),
+    (b'{"qualityThreshold": 1}', b"", RunRequest(None, 1.0)),
+    (b"", b"lookback=2&qualityThreshold=0.25", RunRequest(2.0, 0.25)),
+    (b'{"lookback": 2}', b"lookback_hours=2.0", RunRequest(2.0)),
+    (b'{"lookback": null, "quality_threshold": null}', b"lookback=3", RunRequest(3.0)),
+    (b'{"lookback": 2, "lookback": 2}', b"", RunRequest(2.0)),
+    ('{"lookback": 2}'.encode("utf-16"), b"", RunRequest(2.0)),
+]
+
+
+@pytest.mark.parametrize(("body", "query", "wanted"), GOOD_RUNS)
+async def test_runs_that_may_be_asked_for(body: bytes, query: bytes, wanted: RunRequest) -> None:
+    assert run_request(await read_fields(request_of(body, query, chunk=3))) == wanted
+
+
+BAD_RUNS: list[tuple[bytes, bytes, str | None]] = [
+    (b'{"lookback": 0}', b"", "lookback"),
+    (b'{"lookback": 361}', b"", "lookback"),
+    (b'{"lookback": -1}', b"", "lookback"),
+    (b'{"lookback": true}', b"", "lookback"),
+    (b'{"lookback": [24]}', b"", "lookback"),
+    (b'{"lookback": {"hours": 24}}', b"", "lookback"),
+    (b'{"lookback": "a day"}', b"", "lookback"),
+    (b'{"lookback": 1e400}', b"", "lookback"),
+    (b'{"lookback": ' + b"9" * 4000 + b"}", b"", "lookback"),
+    (b'{"lookback": ' + b"9" * 9000 + b"}", b"", None),
+    (b'{"lookback": NaN}', b"", None),
+    (b'{"quality_threshold": 1.1}', b"", "quality_threshold"),
+    (b'{"qualityThreshold": "\\ud800"}', b"", "qualityThreshold"),
+    (b'{"lookback": 2, "lookback_hours": 3}', b"", "lookback_hours"),
+    (b'{"lookback": 2, "lookback": 3}', b"", "lookback"),
+    (b'{"lookback": 2}', b"lookback=3", "lookback"),
+    (b"", b"lookback=2&lookback=3", "lookback"),
+    (b"", b"lookback=", "lookback"),
+    (b'{"Lookback": 2}', b"", "Lookback"),
+    (b'{"window": 2}', b"", "window"),
+    (b'{"": 2}', b"", ""),
+    (b'{"site": "evil.com"}', b"", "site"),
+    (b"", b"\x1b[2J=1", None),
+    (b"[]", b"", None),
+    (b'"x"', b"", None),
+    (b"24", b"", None),
+    (b"null", b"", None),
+    (b"lookback=24", b"", None),
+    (b"{", b"", None),
+    (b"\xff\xfe\xfd", b"", None),
+    (b"\x00", b"", None),
+    (b"[" * 60_000, b"", None),
+    (b'{"a":' * 10_000, b"", None),
+    (b" " * (MAX_BODY_BYTES + 1), b"", None),
+    (b'{"lookback": 2}' + b" " * MAX_BODY_BYTES, b"", None),
+]
+
+
+@pytest.mark.parametrize(("body", "query", "field"), BAD_RUNS, ids=lambda part: ascii(part)[:50])
+async def test_runs_that_may_not(body: bytes, query: bytes, field: str | None) -> None:
+    with pytest.raises(RequestError) as caught:
+        run_request(await read_fields(request_of(body, query)))
+    assert caught.value.http_status == 422
+    assert caught.value.message.isprintable()
+    assert len(caught.value.message) < 400
+    if field is not None:
+        assert caught.value.field == field
+
+
+GOOD_EXPORTS: list[tuple[dict[str, Any], ExportRequest]] = [
+    ({"destination": "evals"}, ExportRequest("evals", Selection())),
+    (
+        {
+            "destination": "evals",
+            "started_from": "2026-11-23T06:00:00Z",
+            "started_to": "2026-11-23T08:00:00+02:00",
+            "failure_type": "http_error",
+            "severity": "high",
+            "ml_app": "shop",
+            "env": "prod",
+            "limit": 5,
+        },
+        ExportRequest(
+            "evals",
+            Selection(
+                datetime(2026, 11, 23, 6, tzinfo=UTC),
+                datetime(2026, 11, 23, 6, tzinfo=UTC),
+                "http_error",
+                "high",
+                "shop",
+                "prod",
+                5,
+            ),
+        ),
+    ),
+    ({"destination": "evals", "limit": "7", "env": None}, ExportRequest("evals", Selection(limit=7))),
+]
+
+
+@pytest.mark.parametrize(("fields", "wanted"), GOOD_EXPORTS)
+def test_exports_that_may_be_asked_for(fields: dict[str, Any], wanted: ExportRequest) -> None:
+    assert export_request(fields.items()) == wanted
+
+
+@pytest.mark.parametrize(
+    ("fields", "field"),
+    [
+        ({}, "destination"),
+        ({"destination": None}, "destination"),
+        ({"destination": ""}, "destination"),
+        ({"destination": ["evals"]}, "destination"),
+        ({"destination": "e", "path": "/etc/passwd"}, "path"),
+        ({"destination": "e", "url": "https://evil.com"}, "url"),
+        ({"destination": "e", "format": "csv"}, "format"),
+        ({"destination": "e", "started_from": "2026-11-23T06:00:00"}, "started_from"),
+        ({"destination": "e", "started_from": "yesterday"}, "started_from"),
+        ({"destination": "e", "started_to": 1795000000}, "started_to"),
+        ({"destination": "e", "failure_type": "crash"}, "failure_type"),
+        ({"destination": "e", "severity": "HIGH"}, "severity"),
+        ({"destination": "e", "ml_app": "x" * 201}, "ml_app"),
+        ({"destination": "e", "ml_app": "\ud800"}, "ml_app"),
+        ({"destination": "e", "limit": 0}, "limit"),
+        ({"destination": "e", "limit": -3}, "limit"),
+        ({"destination": "e", "limit": True}, "limit"),
+        ({"destination": "e", "limit": 1.5}, "limit"),
+        ({"destination": "e", "limit": "٣"}, "limit"),
+        ({"destination": "e", "limit": 10**30}, "limit"),
+    ],
+)
+def test_exports_that_may_not(fields: dict[str, Any], field: str) -> None:
+    with pytest.raises(RequestError) as caught:
+        export_request(fields.items())
+    assert caught.value.field == field
+    assert caught.value.message.isprintable()
+
+
+def test_the_published_schema_names_what_the_parsers_take() -> None:
+    assert list(schema.RUN_PROPERTIES) == list(RUN_FIELDS)
+    assert tuple(schema.EXPORT_PROPERTIES) == EXPORT_FIELDS
+    json.dumps([schema.RUN_ONCE, schema.EXPORT])
