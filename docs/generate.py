@@ -99,6 +99,13 @@ def incomplete() -> str:
     return table(("code", "meaning"), ((code(name), meaning) for name, meaning in INCOMPLETE.items()))
 
 
+def exit_codes() -> str:
+    """Every exit code of the command line."""
+    from evalforge.cli import EXIT_CODES
+
+    return table(("exit code", "meaning"), ((str(number), meaning) for number, meaning in EXIT_CODES))
+
+
 def commands() -> str:
     """Every command with its arguments and options, as its own help has them."""
     from evalforge.cli import cli as command_line
@@ -145,6 +152,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "events": events,
     "errors": errors_table,
     "incomplete": incomplete,
+    "exit_codes": exit_codes,
     "commands": commands,
     "routes": routes,
 }

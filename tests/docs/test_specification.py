@@ -33,14 +33,14 @@ curl -X POST http://localhost:8000/ingestion/run-once
 
 
 @pytest.fixture
-def service(emulator_host: str, tmp_path: Path) -> Iterator[tuple[BackgroundServer, subprocess.Popen[bytes]]]:
+def service(firestore_emulator: str, tmp_path: Path) -> Iterator[tuple[BackgroundServer, subprocess.Popen[bytes]]]:
     secrets = {
         "projects/PROJECT/secrets/datadog-api-key/versions/latest": b"api-key-of-the-sandbox",
         "projects/PROJECT/secrets/datadog-app-key/versions/latest": b"app-key-of-the-sandbox",
     }
     with BackgroundServer(samples=True) as sandbox, SecretManagerServer(secrets) as manager:
         added = {
-            "FIRESTORE_EMULATOR_HOST": emulator_host,
+            "FIRESTORE_EMULATOR_HOST": firestore_emulator,
             "SECRET_MANAGER_ENDPOINT": manager.endpoint,
             "DATADOG_API_URL": sandbox.url,
         }
@@ -58,7 +58,7 @@ def service(emulator_host: str, tmp_path: Path) -> Iterator[tuple[BackgroundServ
 
 @pytest.mark.skipif(not (ROOT / "evalforge_venv").exists(), reason="run `make test` once: it makes evalforge_venv")
 def test_the_lines_work_as_they_stand(
-    service: tuple[BackgroundServer, subprocess.Popen[bytes]], emulator_host: str, tmp_path: Path
+    service: tuple[BackgroundServer, subprocess.Popen[bytes]], firestore_emulator: str, tmp_path: Path
 ) -> None:
     if shutil.which("curl") is None:
         pytest.fail("the specification's lines call curl: install it")
@@ -84,7 +84,7 @@ def test_the_lines_work_as_they_stand(
     leaked = [secret for secret in samples.planted() if len(secret) > 6 and secret.lower() in log.lower()]
     assert leaked == []
     documents = httpx.get(
-        f"http://{emulator_host}/v1/projects/evalforge-local/databases/(default)/documents/evalforge_raw_traces?pageSize=1",
+        f"http://{firestore_emulator}/v1/projects/evalforge-local/databases/(default)/documents/evalforge_raw_traces?pageSize=1",
         headers={"Authorization": "Bearer owner"},
     ).json()["documents"]
     assert "traceId" not in documents[0]["fields"]

@@ -16,10 +16,12 @@ from evalforge import bootstrap
 from evalforge.config import Settings
 from evalforge.core.canonical import canonical_json
 from evalforge.core.ports import Selection, StoredCapture
+from evalforge.core.signals import spellings
 from evalforge.core.window import Window
 from evalforge.runs import RunReport
 from evalforge.sandbox import samples
 from evalforge.sandbox.server import BackgroundServer
+from tests.unit.test_signals import NAMED, nested
 
 RECORDED = Path(__file__).parents[1] / "data" / "recorded"
 SALT = "0nly-f0r-tests-kZ8vQ2mX7pL4wR9tB6nJ3hG5"
@@ -37,9 +39,9 @@ def store_settings(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, 
     """Where captures are kept: both stores, each test with a collection prefix of its own."""
     if request.param == "sqlite":
         return {"CAPTURE_STORE": f"sqlite:///{tmp_path / 'captures.sqlite3'}"}
-    emulator_host = request.getfixturevalue("emulator_host")
+    address = request.getfixturevalue("firestore_emulator")
     prefix = "t" + re.sub(r"[^a-z0-9]", "", tmp_path.name.lower())[:40] + "_"
-    return {"FIRESTORE_EMULATOR_HOST": emulator_host, "FIRESTORE_COLLECTION_PREFIX": prefix}
+    return {"FIRESTORE_EMULATOR_HOST": address, "FIRESTORE_COLLECTION_PREFIX": prefix}
 
 
 def settings_for(sandbox: BackgroundServer, **environment: str) -> Settings:
@@ -148,6 +150,70 @@ async def test_auto_learns_an_evaluator_that_nobody_listed_in_a_window_too_big_t
     assert report.tally.fetched < 6_000, "the query narrows what is fetched"
     again, _ = await ingested(settings)
     assert (again.tally.created, again.tally.updated) == (0, 0)
+
+
+def every_signal_everywhere() -> tuple[list[dict[str, Any]], list[dict[str, Any]], dict[str, str]]:
+    """LLM-Observability and APM items, one trace each, for every row of the signal table in every place and spelling; with
+    the failure type by trace id. Healthy twins of all of them come along."""
+    llm_obs: list[dict[str, Any]] = []
+    apm: list[dict[str, Any]] = []
+    expected: dict[str, str] = {}
+    begin = END - timedelta(hours=20)
+
+    def add_llm_obs(failure_type: str | None, **fields: Any) -> None:
+        (item,) = bulk(1, begin=begin + timedelta(seconds=len(llm_obs)), step_s=1, **fields)
+        item["attributes"] |= {"trace_id": f"6b03dc78{len(llm_obs):024x}", "span_id": str(10**12 + len(llm_obs))}
+        llm_obs.append(item)
+        if failure_type:
+            expected[item["attributes"]["trace_id"]] = failure_type
+
+    def add_apm(failure_type: str | None, custom: dict[str, Any], **fields: Any) -> None:
+        trace_id = f"7c03dc78{len(apm):024x}"
+        start = (begin + timedelta(seconds=len(apm))).isoformat().replace("+00:00", "Z")
+        attributes = {"trace_id": str(9 * 10**15 + len(apm)), "span_id": str(8 * 10**15 + len(apm)), "parent_id": "0"}
+        attributes |= {"resource_name": "POST /chat", "service": "s", "env": "prod", "type": "web", "start_timestamp": start}
+        custom = {"llmobs_trace_id": trace_id, "duration": 1000} | custom
+        apm.append({"id": f"AY{len(apm)}", "type": "spans", "attributes": attributes | {"custom": custom} | fields})
+        if failure_type:
+            expected[trace_id] = failure_type
+
+    for name, failing, healthy, failure_type, _ in NAMED:
+        for path in spellings(name):
+            for value, wanted in ((failing, failure_type.value), (healthy, None)):
+                verdict = {"value": value, "eval_metric_type": "boolean" if isinstance(value, bool) else "categorical"}
+                add_llm_obs(wanted, evaluation={path: verdict})
+                add_llm_obs(wanted, tags=["env:prod", f"{path}:{value}".lower()])
+                add_apm(wanted, {}, tags=[f"{path}:{value}".lower()])
+                for shape in ({path: value}, nested(path, value), {path: str(value)}):
+                    add_llm_obs(wanted, metadata=shape)
+                    add_apm(wanted, dict(shape))
+                if not isinstance(value, str):
+                    add_llm_obs(wanted, metrics={path: float(value)})
+    add_llm_obs("evaluation_failure", evaluation={"nobody_listed_this": {"value": 3, "assessment": "fail", "status": "OK"}})
+    add_llm_obs(None, evaluation={"nobody_listed_this": {"value": 3, "assessment": "fail", "status": "ERROR"}})
+    add_llm_obs("execution_error", status="error")
+    add_apm("execution_error", {}, status="error")
+    for _ in range(400):
+        add_llm_obs(None)
+        add_apm(None, {"http": {"status_code": "200"}})
+    return llm_obs, apm, expected
+
+
+@pytest.mark.parametrize("mode", ["auto", "scan"])
+async def test_all_signals_in_every_place_of_both_sources_none_missed_none_invented(
+    sandbox: BackgroundServer, store_settings: dict[str, str], mode: str
+) -> None:
+    llm_obs, apm, expected = every_signal_everywhere()
+    sandbox.sandbox.store.add_llm_obs(llm_obs)
+    sandbox.sandbox.store.add_apm(apm)
+    settings = settings_for(sandbox, **store_settings, DATADOG_FILTER=mode)
+    report, stored = await ingested(settings)
+    assert {trace_id: one.capture.failure_type.value for trace_id, one in stored.items()} == expected
+    assert report.complete
+    assert report.tally.healthy > len(expected)
+    again, stored_again = await ingested(settings)
+    assert (again.tally.created, again.tally.updated) == (0, 0)
+    assert {key: one.document for key, one in stored_again.items()} == {key: one.document for key, one in stored.items()}
 
 
 async def test_the_recordings_run_through_both_sources(sandbox: BackgroundServer, store_settings: dict[str, str]) -> None:

@@ -1,0 +1,202 @@
+"""`FirestoreStore`: the team's store. Google's client is imported here and nowhere else."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from datetime import datetime
+from typing import Any
+
+from evalforge.core.capture import FailureCapture, document_id
+from evalforge.core.ports import Checkpoint, DeadLetter, ExportPackage, Lease, Selection, StoredCapture, UpsertResult
+from evalforge.errors import SkippableError, StoreError
+from evalforge.stores import merging, records
+from evalforge.stores.firestore import ledger, reader, upserting
+from evalforge.stores.firestore.connection import Connection
+from evalforge.stores.firestore.values import decode_fields
+from evalforge.stores.firestore.writer import replacement, union
+
+PING_PATIENCE_S = 5.0
+_KEYRING = "keyring"
+
+__all__ = ["FirestoreStore"]
+
+
+class FirestoreStore:
+    """A `Store` in a Firestore database, in collections whose names begin with `prefix`.
+
+    `project` None means the project of the credentials, `database` None the default one. `emulator_host` (`host:port`)
+    reaches an emulator without credentials. Nothing is opened before the first call; the store belongs to the event loop
+    of that call. What is not answered within `timeout_s` seconds is a StoreUnavailableError.
+    """
+
+    def __init__(
+        self,
+        project: str | None,
+        database: str | None = None,
+        *,
+        prefix: str,
+        emulator_host: str | None = None,
+        timeout_s: float = 30.0,
+    ) -> None:
+        self._connection = Connection(project, database, emulator_host, timeout_s)
+        self._captures = f"{prefix}raw_traces"
+        self._checkpoints = f"{prefix}checkpoints"
+        self._dead_letters = f"{prefix}dead_letters"
+        self._exports = f"{prefix}exports"
+
+    # -- captures
+
+    async def upsert(self, captures: Sequence[FailureCapture], *, now: datetime) -> UpsertResult:
+        """Merges each capture into the stored one of its trace and writes only what changed; see `ports.Captures`."""
+        return await upserting.upsert(self._connection, self._captures, captures, now)
+
+    async def get(self, trace_id: str, *, now: datetime) -> StoredCapture | None:
+        """The capture of a trace, unless it has none or it has expired.
+
+        Raises:
+            StoreUnavailableError, StoreError: the latter also when the stored document is no capture.
+        """
+        key = document_id(trace_id)
+        await self._connection.client()
+        path = self._connection.document_path(self._captures, key)
+        found = (await reader.read_documents(self._connection, [path])).get(path)
+        if found is None or reader.has_expired(found, now):
+            return None
+        try:
+            return _stored_capture(found)
+        except SkippableError as error:
+            raise StoreError(f"{self._captures}/{key} is no capture: repair or delete it") from error
+
+    async def select(self, selection: Selection, *, now: datetime) -> AsyncIterator[StoredCapture]:
+        """The live captures that match, the latest start first, ties by greater document id first; streamed.
+
+        Documents that are no captures (somebody else's) are left out.
+        """
+        given_count = 0
+        if selection.limit is not None and selection.limit <= 0:
+            return
+        async for found in reader.query_captures(self._connection, self._captures, selection):
+            if reader.has_expired(found, now):
+                continue
+            try:
+                stored = _stored_capture(found)
+            except SkippableError:
+                continue
+            yield stored
+            given_count += 1
+            if given_count == selection.limit:
+                return
+
+    async def count(self, *, now: datetime) -> int:
+        """How many live captures there are."""
+        return await reader.count_live(self._connection, self._captures, now)
+
+    # -- checkpoints, lease, key ids
+
+    async def load_checkpoint(self, source: str) -> Checkpoint | None:
+        """The last saved checkpoint of a source."""
+        document = await ledger.read_one(self._connection, self._checkpoints, _source_key(source))
+        return None if document is None else records.checkpoint_of(document)
+
+    async def save_checkpoint(self, checkpoint: Checkpoint) -> None:
+        """Replaces the source's checkpoint."""
+        document = records.checkpoint_document(checkpoint)
+        key = _source_key(checkpoint.source)
+        await ledger.write_one(self._connection, self._checkpoints, key, lambda path: replacement(path, document))
+
+    async def acquire_lease(self, lease: Lease, *, now: datetime) -> Lease | None:
+        """None when `lease` is now held; the other lease when another token holds it and it has not expired."""
+        other: Lease | None = None
+
+        def is_free(held: Lease | None) -> bool:
+            nonlocal other
+            other = held
+            return not records.is_blocked(held, lease.token, now)
+
+        taken = await self._swap_lease(lease, is_free, records.lease_document(lease))
+        return None if taken else other
+
+    async def renew_lease(self, lease: Lease, *, now: datetime) -> bool:
+        """Extends the lease to `lease.expires_at`; False when this token does not hold it any more."""
+        return await self._swap_lease(lease, lambda held: _is_of(held, lease), records.lease_document(lease))
+
+    async def release_lease(self, lease: Lease) -> None:
+        """Gives the lease back; nothing happens when it is not held by this token."""
+        await self._swap_lease(lease, lambda held: _is_of(held, lease), None)
+
+    async def _swap_lease(
+        self, lease: Lease, may_write: Callable[[Lease | None], bool], document: dict[str, Any] | None
+    ) -> bool:
+        return await ledger.swap_lease(self._connection, self._checkpoints, lease.name, may_write, document)
+
+    async def known_key_ids(self) -> frozenset[str]:
+        """The ids of every hashing key that stored hashes were made with."""
+        document = await ledger.read_one(self._connection, self._checkpoints, _KEYRING)
+        return frozenset() if document is None else frozenset(document["key_ids"])
+
+    async def remember_key_ids(self, key_ids: frozenset[str]) -> None:
+        """Adds key ids to the remembered ones."""
+        if key_ids:
+            added = sorted(key_ids)
+            await ledger.write_one(self._connection, self._checkpoints, _KEYRING, lambda path: union(path, "key_ids", added))
+
+    # -- dead letters, exports
+
+    async def keep(self, letters: Sequence[DeadLetter]) -> int:
+        """Stores the letters that are not there yet and returns how many were new; an expired one is not there."""
+        return await ledger.keep_letters(self._connection, self._dead_letters, letters)
+
+    async def dead_letter_count(self, *, now: datetime) -> int:
+        """How many live dead letters there are."""
+        return await reader.count_live(self._connection, self._dead_letters, now)
+
+    async def save_package(self, package: ExportPackage) -> None:
+        """Writes or replaces the record."""
+        document = records.package_document(package)
+        key = records.record_id(package.id)
+        await ledger.write_one(self._connection, self._exports, key, lambda path: replacement(path, document))
+
+    async def packages(self, *, limit: int = 100) -> Sequence[ExportPackage]:
+        """The newest records first."""
+        found = await reader.newest_documents(self._connection, self._exports, "created_at", limit)
+        return [records.package_of(decode_fields(document.fields)) for document in found]
+
+    # -- the database
+
+    async def ping(self) -> None:
+        """Returns when Firestore answers one read, found or not.
+
+        Raises:
+            StoreUnavailableError: no answer within 5 s.
+            StoreError
+        """
+        connection = self._connection
+        await connection.client()
+        path = connection.document_path(self._captures, "ping")
+        await reader.read_documents(connection, [path], patience_s=min(PING_PATIENCE_S, connection.timeout_s))
+
+    async def close(self) -> None:
+        """Closes the channel; nothing may be called afterwards, except this."""
+        await self._connection.close()
+
+
+def _stored_capture(found: Any) -> StoredCapture:
+    try:
+        document = decode_fields(found.fields)
+        capture = merging.capture_in(document)
+        updated_at = document["updated_at"]
+        if not isinstance(updated_at, datetime):
+            raise TypeError("updated_at")
+    except (TypeError, ValueError, LookupError, AttributeError) as error:
+        raise merging.unreadable(error) from error
+    return StoredCapture(
+        capture=capture, document=document, updated_at=updated_at, processed=document.get("processed") is True
+    )
+
+
+def _is_of(held: Lease | None, lease: Lease) -> bool:
+    return held is not None and held.token == lease.token
+
+
+def _source_key(source: str) -> str:
+    return f"source_{records.record_id(source)}"

@@ -1,0 +1,186 @@
+"""One Firestore database: its client, its names, how long we wait for it, and its errors in our words."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import threading
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any, TypeVar
+
+import google.auth
+import grpc
+from google.api_core import exceptions as google_errors
+from google.auth import exceptions as auth_errors
+from google.cloud.firestore_v1.services.firestore import FirestoreAsyncClient
+from google.cloud.firestore_v1.services.firestore.transports import FirestoreGrpcAsyncIOTransport
+
+from evalforge.errors import StoreError, StoreUnavailableError
+
+DEFAULT_DATABASE = "(default)"
+FIRST_DELAY_S = 0.1
+LONGEST_DELAY_S = 5.0
+CREDENTIALS_TIMEOUT_S = 5.0
+"""How long to look for Google credentials: without a metadata server to answer, Google's search takes 12 s and more."""
+RETRY_AFTER_S = 30.0
+SCOPES = ("https://www.googleapis.com/auth/datastore",)
+
+TRANSIENT_CODES = frozenset({2, 4, 8, 10, 13, 14})
+"""gRPC codes after which the same call may succeed: unknown, deadline, exhausted, aborted, internal, unavailable."""
+
+_T = TypeVar("_T")
+
+
+class Connection:
+    """A lazily made client of one database; `emulator_host` is `host:port` of an emulator, which needs no credentials.
+
+    `timeout_s` bounds each call with all its repetitions. The client belongs to the event loop of the first call.
+    """
+
+    def __init__(self, project: str | None, database: str | None, emulator_host: str | None, timeout_s: float) -> None:
+        self._project = project
+        self._database = database or DEFAULT_DATABASE
+        self._emulator_host = emulator_host
+        self._client: FirestoreAsyncClient | None = None
+        self._opening = asyncio.Lock()
+        self.timeout_s = timeout_s
+        # The emulator takes batch writes from its owner only.
+        self.metadata: Sequence[tuple[str, str]] = [("authorization", "Bearer owner")] if emulator_host else []
+
+    def __str__(self) -> str:
+        at = f" on the emulator at {self._emulator_host}" if self._emulator_host else ""
+        return f"Firestore project {self._project or '(not known)'}, database {self._database}{at}"
+
+    @property
+    def database_path(self) -> str:
+        """The resource name of the database."""
+        return f"projects/{self._project}/databases/{self._database}"
+
+    @property
+    def documents_path(self) -> str:
+        """The parent of every collection."""
+        return f"{self.database_path}/documents"
+
+    def document_path(self, collection: str, key: str) -> str:
+        """The resource name of one document."""
+        return f"{self.documents_path}/{collection}/{key}"
+
+    async def call(
+        self, attempt: Callable[[FirestoreAsyncClient, float], Awaitable[_T]], *, patience_s: float | None = None
+    ) -> _T:
+        """What `attempt(client, timeout_s)` returns, tried again after transient errors within `patience_s`.
+
+        Raises:
+            StoreUnavailableError, StoreError
+        """
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + (self.timeout_s if patience_s is None else patience_s)
+        with self.translated_errors():
+            client = await self.client()
+            for delay_s in delays():
+                try:
+                    return await attempt(client, max(0.01, deadline - clock()))
+                except google_errors.GoogleAPICallError as error:
+                    if code_of(error) not in TRANSIENT_CODES or clock() + delay_s >= deadline:
+                        raise
+                    await asyncio.sleep(delay_s)
+        raise AssertionError("the delays never end")
+
+    async def client(self) -> FirestoreAsyncClient:
+        """The client, made on first use.
+
+        Raises:
+            StoreError: when there are no credentials or no project.
+        """
+        async with self._opening:
+            if self._client is None:
+                self._client = await self._open()
+            return self._client
+
+    async def _open(self) -> FirestoreAsyncClient:
+        if self._emulator_host:
+            channel = grpc.aio.insecure_channel(self._emulator_host)
+            return FirestoreAsyncClient(transport=FirestoreGrpcAsyncIOTransport(channel=channel))
+        with self.translated_errors():
+            credentials, project = await _default_credentials(CREDENTIALS_TIMEOUT_S)
+        self._project = self._project or project
+        if not self._project:
+            raise StoreError("the Google project is not known: set GOOGLE_CLOUD_PROJECT")
+        return FirestoreAsyncClient(credentials=credentials)
+
+    async def close(self) -> None:
+        """Closes the channel, if one was opened."""
+        client, self._client = self._client, None
+        if client is not None:
+            await client.transport.close()  # type: ignore[no-untyped-call]  # the library gives it no types
+
+    @contextmanager
+    def translated_errors(self) -> Iterator[None]:
+        """Google's errors as ours. Their texts may quote documents, so none is passed on."""
+        try:
+            yield
+        except (google_errors.Forbidden, google_errors.Unauthenticated) as error:
+            raise StoreError(f"{self} denied access: give the service account the role roles/datastore.user") from error
+        except google_errors.NotFound as error:
+            raise StoreError(
+                f"{self} does not exist: create it (gcloud firestore databases create), "
+                "or correct GOOGLE_CLOUD_PROJECT or FIRESTORE_DATABASE"
+            ) from error
+        except google_errors.FailedPrecondition as error:
+            raise StoreError(f"{self} cannot run a query: deploy the project's Firestore indexes") from error
+        except google_errors.GoogleAPICallError as error:
+            code = code_of(error)
+            if code in TRANSIENT_CODES:
+                raise StoreUnavailableError(
+                    f"{self} did not answer in time (gRPC code {code})", retry_after_s=RETRY_AFTER_S
+                ) from error
+            raise StoreError(f"{self} refused a request (gRPC code {code})") from error
+        except google_errors.RetryError as error:
+            raise StoreUnavailableError(f"{self} did not answer in time", retry_after_s=RETRY_AFTER_S) from error
+        except (auth_errors.GoogleAuthError, TimeoutError) as error:
+            raise StoreError(
+                f"{self}: no usable Google credentials were found: run where a service account is attached, "
+                "set GOOGLE_APPLICATION_CREDENTIALS, or set FIRESTORE_EMULATOR_HOST to use an emulator"
+            ) from error
+
+
+def delays() -> Iterator[float]:
+    """Seconds to wait before each further attempt: doubled up to 5 s, each between half and all of it by chance."""
+    longest = FIRST_DELAY_S
+    while True:
+        yield random.uniform(longest / 2, longest)
+        longest = min(2 * longest, LONGEST_DELAY_S)
+
+
+def code_of(error: google_errors.GoogleAPICallError) -> int:
+    """The number of the gRPC status code, 2 (unknown) where there is none."""
+    status = error.grpc_status_code
+    return int(status.value[0]) if status is not None else 2
+
+
+async def _default_credentials(timeout_s: float) -> tuple[Any, str | None]:
+    # A daemon thread, because the search may hang on a metadata server that does not answer, and nobody should wait for
+    # it, the interpreter's end included.
+    loop = asyncio.get_running_loop()
+    found: asyncio.Future[tuple[Any, str | None]] = loop.create_future()
+
+    def tell(result: tuple[Any, str | None] | None, error: Exception | None) -> None:
+        if found.done():
+            return
+        if error is not None:
+            found.set_exception(error)
+        elif result is not None:
+            found.set_result(result)
+
+    def search() -> None:
+        result, failure = None, None
+        try:
+            result = google.auth.default(scopes=SCOPES)
+        except auth_errors.GoogleAuthError as error:
+            failure = error
+        with suppress(RuntimeError):  # the loop has ended: nobody waits any more
+            loop.call_soon_threadsafe(tell, result, failure)
+
+    threading.Thread(target=search, name="google-credentials", daemon=True).start()
+    return await asyncio.wait_for(found, timeout_s)

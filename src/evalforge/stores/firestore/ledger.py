@@ -1,0 +1,101 @@
+"""What the small documents of a run need more than one call for: the lease, and dead letters that are kept once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from evalforge.core.ports import DeadLetter, Lease
+from evalforge.errors import StoreError, StoreUnavailableError
+from evalforge.stores import records
+from evalforge.stores.firestore import reader, writer
+from evalforge.stores.firestore.connection import RETRY_AFTER_S, Connection, delays
+from evalforge.stores.firestore.values import decode_fields
+from evalforge.stores.firestore.writer import Fate
+
+
+async def read_one(connection: Connection, collection: str, key: str) -> dict[str, Any] | None:
+    """The document under a key, if there is one."""
+    await connection.client()
+    path = connection.document_path(collection, key)
+    found = (await reader.read_documents(connection, [path])).get(path)
+    return None if found is None else decode_fields(found.fields)
+
+
+async def write_one(connection: Connection, collection: str, key: str, write_of: Callable[[str], Any]) -> None:
+    """Sends the one write that `write_of` makes of the document's path.
+
+    Raises:
+        StoreUnavailableError, StoreError
+    """
+    await connection.client()
+    [outcome] = await writer.write_all(connection, [write_of(connection.document_path(collection, key))])
+    if outcome.fate is not Fate.WRITTEN:
+        raise StoreError(f"{connection} refused {collection}/{key} ({outcome.reason or outcome.fate.value})")
+
+
+async def swap_lease(
+    connection: Connection,
+    collection: str,
+    name: str,
+    may_write: Callable[[Lease | None], bool],
+    document: Mapping[str, Any] | None,
+) -> bool:
+    """Whether `document` (or nothing, for None) now stands in place of the lease that `may_write` was asked about last.
+
+    Every write is guarded by the version that was read, so of two that try at once one is asked again.
+
+    Raises:
+        StoreUnavailableError, StoreError
+    """
+    await connection.client()
+    path = connection.document_path(collection, f"lease_{records.record_id(name)}")
+    clock = asyncio.get_running_loop().time
+    deadline = clock() + connection.timeout_s
+    for delay_s in delays():
+        found = (await reader.read_documents(connection, [path])).get(path)
+        if not may_write(None if found is None else records.lease_of(decode_fields(found.fields))):
+            return False
+        if document is not None:
+            write = (
+                writer.creation(path, document) if found is None else writer.replacement(path, document, found.update_time)
+            )
+        elif found is not None:
+            write = writer.deletion(path, found.update_time)
+        else:
+            return True
+        [outcome] = await writer.write_all(connection, [write])
+        if outcome.fate is Fate.WRITTEN:
+            return True
+        if outcome.fate is Fate.REFUSED:
+            raise StoreError(f"{connection} refused the lease ({outcome.reason})")
+        if clock() + delay_s >= deadline:
+            break
+        await asyncio.sleep(delay_s)
+    raise StoreUnavailableError(
+        f"{connection}: other runs kept changing the lease for {connection.timeout_s:g} s", retry_after_s=RETRY_AFTER_S
+    )
+
+
+async def keep_letters(connection: Connection, collection: str, letters: Sequence[DeadLetter]) -> int:
+    """How many of the letters were new and are stored now; an expired one counts as absent and is replaced.
+
+    Raises:
+        StoreUnavailableError, StoreError
+    """
+    await connection.client()
+    by_path = {connection.document_path(collection, records.record_id(letter.id)): letter for letter in letters}
+    writes = [writer.creation(path, records.letter_document(letter)) for path, letter in by_path.items()]
+    outcomes = await writer.write_all(connection, writes)
+    new_count = sum(outcome.fate is Fate.WRITTEN for outcome in outcomes)
+    known = [path for path, outcome in zip(by_path, outcomes, strict=True) if outcome.fate is Fate.CONFLICT]
+    for at in range(0, len(known), writer.WRITES_PER_BATCH):
+        standing = await reader.read_documents(connection, known[at : at + writer.WRITES_PER_BATCH])
+        renewals = [
+            writer.replacement(path, records.letter_document(by_path[path]), document.update_time)
+            for path, document in standing.items()
+            if reader.has_expired(document, by_path[path].occurred_at)
+        ]
+        new_count += sum(outcome.fate is Fate.WRITTEN for outcome in await writer.write_all(connection, renewals))
+    return new_count

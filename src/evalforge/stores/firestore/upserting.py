@@ -1,0 +1,147 @@
+"""The upsert on Firestore: read what stands, write what differs under a guard, and again where another writer came first."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from evalforge.core.capture import FailureCapture, merge_by_trace
+from evalforge.core.ports import UpsertResult
+from evalforge.errors import SkippableError, StoreUnavailableError
+from evalforge.stores import merging
+from evalforge.stores.firestore import reader, writer
+from evalforge.stores.firestore.connection import RETRY_AFTER_S, Connection, delays
+from evalforge.stores.firestore.values import decode_fields
+from evalforge.stores.firestore.writer import Fate
+
+CAPTURES_PER_CHUNK = 50
+CHUNKS_IN_FLIGHT = 8
+
+
+@dataclass(slots=True)
+class _Tally:
+    created: list[str] = field(default_factory=list)
+    updated: list[str] = field(default_factory=list)
+    unchanged: list[str] = field(default_factory=list)
+    refused: list[tuple[str, str]] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """A capture on its way: as it fits, and its document."""
+
+    capture: FailureCapture
+    document: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class _Planned:
+    """A write, and the list of the tally that its trace belongs to once it stands."""
+
+    path: str
+    write: Any
+    tally: list[str]
+
+
+async def upsert(connection: Connection, collection: str, captures: Sequence[FailureCapture], now: datetime) -> UpsertResult:
+    """What became of each capture; one read for each, and one write where something changed.
+
+    Raises:
+        StoreUnavailableError, StoreError: some captures may be written all the same.
+    """
+    tally = _Tally()
+    merged = merge_by_trace(captures)
+    await connection.client()
+    gate = asyncio.Semaphore(CHUNKS_IN_FLIGHT)
+
+    async def one_chunk(chunk: Sequence[FailureCapture]) -> None:
+        async with gate:
+            await _upsert_chunk(connection, collection, chunk, now, tally)
+
+    chunks = (merged[at : at + CAPTURES_PER_CHUNK] for at in range(0, len(merged), CAPTURES_PER_CHUNK))
+    tasks = [asyncio.create_task(one_chunk(chunk)) for chunk in chunks]
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    return UpsertResult(tally.created, tally.updated, tally.unchanged, tally.refused)
+
+
+async def _upsert_chunk(
+    connection: Connection, collection: str, captures: Sequence[FailureCapture], now: datetime, tally: _Tally
+) -> None:
+    wanted: dict[str, _Wanted] = {}
+    for capture in captures:
+        try:
+            fitted, document = merging.fitted_document(capture)
+            wanted[connection.document_path(collection, fitted.document_id)] = _Wanted(fitted, document)
+        except SkippableError as error:
+            tally.refused.append((capture.trace_id, error.code))
+    clock = asyncio.get_running_loop().time
+    deadline = clock() + connection.timeout_s
+    for delay_s in delays():
+        if not wanted:
+            return
+        found = await reader.read_documents(connection, list(wanted))
+        planned = []
+        for path, one in list(wanted.items()):
+            try:
+                plan = _plan(path, one, found.get(path), now, tally)
+            except SkippableError as error:
+                tally.refused.append((one.capture.trace_id, error.code))
+                plan = None
+            if plan is None:
+                del wanted[path]
+            else:
+                planned.append(plan)
+        for plan, outcome in zip(planned, await writer.write_all(connection, [plan.write for plan in planned]), strict=True):
+            if outcome.fate is Fate.CONFLICT:
+                continue
+            trace_id = wanted.pop(plan.path).capture.trace_id
+            if outcome.fate is Fate.WRITTEN:
+                plan.tally.append(trace_id)
+            else:
+                tally.refused.append((trace_id, outcome.reason))
+        if wanted:
+            # Somebody wrote between our read and our write: what they wrote is merged next time round.
+            if clock() + delay_s >= deadline:
+                raise StoreUnavailableError(
+                    f"{connection}: other writers kept changing {len(wanted)} documents for {connection.timeout_s:g} s",
+                    retry_after_s=RETRY_AFTER_S,
+                )
+            await asyncio.sleep(delay_s)
+
+
+def _plan(path: str, wanted: _Wanted, stored: Any, now: datetime, tally: _Tally) -> _Planned | None:
+    trace_id = wanted.capture.trace_id
+    try:
+        if stored is None:
+            created = {**wanted.document, **merging.created_fields(now)}
+            return _Planned(path, writer.creation(path, created), tally.created)
+        if reader.has_expired(stored, now):
+            created = {**wanted.document, **merging.created_fields(now)}
+            return _Planned(path, writer.replacement(path, created, stored.update_time), tally.created)
+        if reader.text_in(stored, "fingerprint") == wanted.document["fingerprint"]:
+            tally.unchanged.append(trace_id)
+            return None
+        merged = merging.merged_document(wanted.capture, _decoded(stored))
+        if merged is None:
+            tally.unchanged.append(trace_id)
+            return None
+        return _Planned(path, writer.update(path, {**merged, "updated_at": now}, stored.update_time), tally.updated)
+    except (TypeError, ValueError) as error:
+        raise SkippableError(
+            f"a capture has no stored form: {type(error).__name__}", code=merging.NOT_REPRESENTABLE
+        ) from error
+
+
+def _decoded(stored: Any) -> dict[str, Any]:
+    try:
+        return decode_fields(stored.fields)
+    except (TypeError, ValueError, LookupError, AttributeError) as error:
+        raise merging.unreadable(error) from error

@@ -1,0 +1,313 @@
+"""`SqliteStore`: the embedded store, one file, nothing to install.
+
+Facts are kept as JSON text beside the few columns that are selected by. Reviewers and downstream may set `processed`, add
+columns of their own and update them: ingestion writes its own columns only.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import AsyncIterator, Mapping, Sequence
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any
+
+from evalforge.core.capture import FailureCapture, document_id, merge_by_trace
+from evalforge.core.ports import Checkpoint, DeadLetter, ExportPackage, Lease, Selection, StoredCapture, UpsertResult
+from evalforge.errors import SkippableError, StoreError
+from evalforge.stores import lossless, merging, records
+from evalforge.stores.sqlite_file import Execute, SqliteFile
+
+ROWS_PER_PAGE = 200
+CAPTURES_PER_TRANSACTION = 500
+
+_CAPTURE_COLUMNS = (
+    "document_id", "trace_id", "fingerprint", "started_at", "failure_type", "severity", "ml_app", "env", "expires_at",
+    "updated_at", "facts",
+)  # fmt: skip
+_COLUMNS = ", ".join(_CAPTURE_COLUMNS)
+_MARKS = ", ".join("?" for _ in _CAPTURE_COLUMNS)
+# S608: only the constants above are put in; values are bound.
+_INSERT = f"INSERT INTO {{raw_traces}} ({_COLUMNS}) VALUES ({_MARKS})"  # noqa: S608
+_UPDATE = f"UPDATE {{raw_traces}} SET ({_COLUMNS}) = ({_MARKS}) WHERE document_id = ?"  # noqa: S608
+_PAGE = f"SELECT * FROM {{{{raw_traces}}}} WHERE {{where}} ORDER BY started_at DESC, document_id DESC LIMIT {ROWS_PER_PAGE}"  # noqa: S608
+_FILTERS = ("failure_type", "severity", "ml_app", "env")
+
+
+class SqliteStore:
+    """A `Store` in the SQLite file at `path` (or `:memory:`), made on first use; tables begin with `prefix`.
+
+    A lock that another process holds for longer than `timeout_s` seconds is a StoreUnavailableError.
+    """
+
+    def __init__(self, path: str, *, prefix: str, timeout_s: float = 30.0) -> None:
+        self._file = SqliteFile(path, prefix=prefix, timeout_s=timeout_s)
+
+    # -- captures
+
+    async def upsert(self, captures: Sequence[FailureCapture], *, now: datetime) -> UpsertResult:
+        """Merges each capture into the stored one of its trace and writes only what changed; see `ports.Captures`."""
+        outcome: dict[str, list[Any]] = {"created": [], "updated": [], "unchanged": [], "refused": []}
+        merged = merge_by_trace(captures)
+        for start in range(0, len(merged), CAPTURES_PER_TRANSACTION):
+            part = merged[start : start + CAPTURES_PER_TRANSACTION]
+            for kind, value in await self._file.write(partial(_upsert, captures=part, now=now)):
+                outcome[kind].append(value)
+        return UpsertResult(**outcome)
+
+    async def get(self, trace_id: str, *, now: datetime) -> StoredCapture | None:
+        """The capture of a trace, unless it has none or it has expired.
+
+        Raises:
+            StoreUnavailableError, StoreError: the latter also when the stored row is no capture.
+        """
+        values = (document_id(trace_id), time_text(now))
+        rows = await self._rows("SELECT * FROM {raw_traces} WHERE document_id = ? AND expires_at > ?", values)
+        if not rows:
+            return None
+        try:
+            return _stored_capture(rows[0])
+        except SkippableError as error:
+            raise StoreError(f"the row {values[0]} of {self._file.path} is no capture: repair or delete it") from error
+
+    async def select(self, selection: Selection, *, now: datetime) -> AsyncIterator[StoredCapture]:
+        """The live captures that match, the latest start first, ties by greater document id first; streamed.
+
+        Rows that are no captures (somebody else's) are left out.
+        """
+        conditions = _conditions(selection)
+        after: list[tuple[str, tuple[str, ...]]] = []
+        given_count = 0
+        while selection.limit is None or given_count < selection.limit:
+            clauses = [("expires_at > ?", (time_text(now),)), *conditions, *after]
+            where = " AND ".join(clause for clause, _ in clauses)
+            rows = await self._rows(_PAGE.format(where=where), [value for _, values in clauses for value in values])
+            for row in rows:
+                if selection.limit is not None and given_count >= selection.limit:
+                    return
+                try:
+                    stored = _stored_capture(row)
+                except SkippableError:
+                    continue
+                given_count += 1
+                yield stored
+            if len(rows) < ROWS_PER_PAGE:
+                return
+            after = [("(started_at, document_id) < (?, ?)", (rows[-1]["started_at"], rows[-1]["document_id"]))]
+
+    async def count(self, *, now: datetime) -> int:
+        """How many live captures there are."""
+        rows = await self._rows("SELECT COUNT(*) FROM {raw_traces} WHERE expires_at > ?", (time_text(now),))
+        return int(rows[0][0])
+
+    # -- checkpoints, lease, key ids
+
+    async def load_checkpoint(self, source: str) -> Checkpoint | None:
+        """The last saved checkpoint of a source."""
+        rows = await self._rows("SELECT document FROM {checkpoints} WHERE source = ?", (records.record_id(source),))
+        return records.checkpoint_of(lossless.loads(rows[0]["document"])) if rows else None
+
+    async def save_checkpoint(self, checkpoint: Checkpoint) -> None:
+        """Replaces the source's checkpoint."""
+        values = (records.record_id(checkpoint.source), lossless.dumps(records.checkpoint_document(checkpoint)))
+        await self._rows("INSERT OR REPLACE INTO {checkpoints} (source, document) VALUES (?, ?)", values)
+
+    async def acquire_lease(self, lease: Lease, *, now: datetime) -> Lease | None:
+        """None when `lease` is now held; the other lease when another token holds it and it has not expired."""
+
+        def acquire(execute: Execute) -> Lease | None:
+            held = _lease(execute, lease.name)
+            if records.is_blocked(held, lease.token, now):
+                return held
+            _write_lease(execute, lease)
+            return None
+
+        return await self._file.write(acquire)
+
+    async def renew_lease(self, lease: Lease, *, now: datetime) -> bool:
+        """Extends the lease to `lease.expires_at`; False when this token does not hold it any more."""
+
+        def renew(execute: Execute) -> bool:
+            held = _lease(execute, lease.name)
+            if held is None or held.token != lease.token:
+                return False
+            _write_lease(execute, lease)
+            return True
+
+        return await self._file.write(renew)
+
+    async def release_lease(self, lease: Lease) -> None:
+        """Gives the lease back; nothing happens when it is not held by this token."""
+
+        def release(execute: Execute) -> None:
+            held = _lease(execute, lease.name)
+            if held is not None and held.token == lease.token:
+                execute("DELETE FROM {leases} WHERE name = ?", (records.record_id(lease.name),))
+
+        await self._file.write(release)
+
+    async def known_key_ids(self) -> frozenset[str]:
+        """The ids of every hashing key that stored hashes were made with."""
+        return frozenset(row["key_id"] for row in await self._rows("SELECT key_id FROM {keyring}"))
+
+    async def remember_key_ids(self, key_ids: frozenset[str]) -> None:
+        """Adds key ids to the remembered ones."""
+
+        def remember(execute: Execute) -> None:
+            for key_id in sorted(key_ids):
+                execute("INSERT OR IGNORE INTO {keyring} (key_id) VALUES (?)", (key_id,))
+
+        await self._file.write(remember)
+
+    # -- dead letters, exports
+
+    async def keep(self, letters: Sequence[DeadLetter]) -> int:
+        """Stores the letters that are not there yet and returns how many were new; an expired one is not there."""
+
+        def keep(execute: Execute) -> int:
+            new_count = 0
+            for letter in letters:
+                key = records.record_id(letter.id)
+                execute("DELETE FROM {dead_letters} WHERE id = ? AND expires_at <= ?", (key, time_text(letter.occurred_at)))
+                values = (key, time_text(letter.expires_at), lossless.dumps(records.letter_document(letter)))
+                statement = "INSERT OR IGNORE INTO {dead_letters} (id, expires_at, document) VALUES (?, ?, ?)"
+                new_count += execute(statement, values).rowcount
+            return new_count
+
+        return await self._file.write(keep)
+
+    async def dead_letter_count(self, *, now: datetime) -> int:
+        """How many live dead letters there are."""
+        rows = await self._rows("SELECT COUNT(*) FROM {dead_letters} WHERE expires_at > ?", (time_text(now),))
+        return int(rows[0][0])
+
+    async def save_package(self, package: ExportPackage) -> None:
+        """Writes or replaces the record."""
+        document = lossless.dumps(records.package_document(package))
+        values = (records.record_id(package.id), time_text(package.created_at), document)
+        await self._rows("INSERT OR REPLACE INTO {exports} (id, created_at, document) VALUES (?, ?, ?)", values)
+
+    async def packages(self, *, limit: int = 100) -> Sequence[ExportPackage]:
+        """The newest records first."""
+        rows = await self._rows("SELECT document FROM {exports} ORDER BY created_at DESC, id DESC LIMIT ?", (limit,))
+        return [records.package_of(lossless.loads(row["document"])) for row in rows]
+
+    # -- the file
+
+    async def ping(self) -> None:
+        """Returns when the file answers one read.
+
+        Raises:
+            StoreUnavailableError, StoreError
+        """
+        await self._rows("SELECT 1 FROM {raw_traces} LIMIT 1")
+
+    async def close(self) -> None:
+        """Closes the file; nothing may be called afterwards, except this."""
+        await self._file.close()
+
+    async def _rows(self, statement: str, values: Sequence[Any] = ()) -> list[sqlite3.Row]:
+        return await self._file.read(lambda execute: execute(statement, values).fetchall())
+
+
+def _upsert(execute: Execute, *, captures: Sequence[FailureCapture], now: datetime) -> list[tuple[str, Any]]:
+    outcome: list[tuple[str, Any]] = []
+    for capture in captures:
+        try:
+            outcome.append((_upsert_one(execute, capture, now), capture.trace_id))
+        except SkippableError as error:
+            outcome.append(("refused", (capture.trace_id, error.code)))
+    return outcome
+
+
+def _upsert_one(execute: Execute, capture: FailureCapture, now: datetime) -> str:
+    fitted, document = merging.fitted_document(capture)
+    key = fitted.document_id
+    found = execute("SELECT fingerprint, expires_at, facts FROM {raw_traces} WHERE document_id = ?", (key,))
+    row = found.fetchone()
+    if row is None or row["expires_at"] <= time_text(now):
+        values = _values_of(key, document, now)
+        execute("DELETE FROM {raw_traces} WHERE document_id = ?", (key,))
+        execute(_INSERT, values)
+        return "created"
+    if row["fingerprint"] == document["fingerprint"]:
+        return "unchanged"
+    merged = merging.merged_document(fitted, _facts_in(row))
+    if merged is None:
+        return "unchanged"
+    execute(_UPDATE, (*_values_of(key, merged, now), key))
+    return "updated"
+
+
+def _lease(execute: Execute, name: str) -> Lease | None:
+    row = execute("SELECT document FROM {leases} WHERE name = ?", (records.record_id(name),)).fetchone()
+    return None if row is None else records.lease_of(lossless.loads(row["document"]))
+
+
+def _write_lease(execute: Execute, lease: Lease) -> None:
+    values = (records.record_id(lease.name), lossless.dumps(records.lease_document(lease)))
+    execute("INSERT OR REPLACE INTO {leases} (name, document) VALUES (?, ?)", values)
+
+
+def time_text(instant: datetime) -> str:
+    """An aware datetime as text that sorts by time, such as `2026-11-23T06:26:00.813000Z`."""
+    return instant.astimezone(UTC).isoformat(timespec="microseconds").removesuffix("+00:00") + "Z"
+
+
+def _conditions(selection: Selection) -> list[tuple[str, tuple[str, ...]]]:
+    conditions: list[tuple[str, tuple[str, ...]]] = []
+    for column in _FILTERS:
+        wanted = getattr(selection, column)
+        if wanted is not None:
+            conditions.append((f"{column} = ?", (_column_text(wanted),)))
+    if selection.started_from is not None:
+        conditions.append(("started_at >= ?", (time_text(selection.started_from),)))
+    if selection.started_to is not None:
+        conditions.append(("started_at < ?", (time_text(selection.started_to),)))
+    return conditions
+
+
+def _values_of(key: str, document: Mapping[str, Any], now: datetime) -> tuple[Any, ...]:
+    try:
+        return (
+            key,
+            _column_text(document["trace_id"]),
+            document["fingerprint"],
+            time_text(document["started_at"]),
+            document["failure_type"],
+            document["severity"],
+            _column_text(document["ml_app"]),
+            _column_text(document["env"]),
+            time_text(document["expires_at"]),
+            time_text(now),
+            lossless.dumps(document),
+        )
+    except (TypeError, ValueError, AttributeError) as error:
+        raise SkippableError(
+            f"a capture has no stored form: {type(error).__name__}", code=merging.NOT_REPRESENTABLE
+        ) from error
+
+
+def _column_text(value: Any) -> Any:
+    # Columns are for selecting; the exact value is in `facts`.
+    return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
+
+
+def _facts_in(row: sqlite3.Row) -> dict[str, Any]:
+    try:
+        facts = lossless.loads(row["facts"])
+    except (TypeError, ValueError, LookupError) as error:
+        raise merging.unreadable(error) from error
+    if not isinstance(facts, dict):
+        raise merging.unreadable(TypeError("facts"))
+    return facts
+
+
+def _stored_capture(row: sqlite3.Row) -> StoredCapture:
+    facts = _facts_in(row)
+    capture = merging.capture_in(facts)
+    updated_at = datetime.fromisoformat(row["updated_at"])
+    processed = bool(row["processed"])
+    others = {name: row[name] for name in row.keys() if name not in _CAPTURE_COLUMNS and row[name] is not None}  # noqa: SIM118
+    document = {**others, **facts, "updated_at": updated_at, "processed": processed}
+    return StoredCapture(capture=capture, document=document, updated_at=updated_at, processed=processed)

@@ -1,0 +1,147 @@
+"""A server that speaks Firestore's protocol by passing every call on to the emulator, except where a test has it fail."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import grpc
+from google.cloud.firestore_v1 import types
+from google.rpc import status_pb2
+
+_SERVICE = "/google.firestore.v1.Firestore/"
+_STREAMS = frozenset({"BatchGetDocuments", "RunQuery", "RunAggregationQuery"})
+
+Pass = Callable[[bytes], Awaitable[bytes]]
+Fault = Callable[[bytes, Any, Pass], Awaitable[bytes]]
+"""What happens to one BatchWrite: given the request, the call's context and the way to the emulator, its answer."""
+
+
+class FlakyFirestore:
+    """Serves on a loopback port while the block runs; `faults` are used up by BatchWrite calls, one each.
+
+    `broken` is a status with which every call fails; `hangs` makes every call wait for ever. `write_counts` and
+    `read_counts` tell how many documents each call named.
+    """
+
+    def __init__(self, target: str) -> None:
+        self._target = target
+        self.address = ""
+        self.faults: deque[Fault] = deque()
+        self.broken: grpc.StatusCode | None = None
+        self.hangs = False
+        self.write_counts: list[int] = []
+        self.write_sizes: list[int] = []
+        self.read_counts: list[int] = []
+
+    async def __aenter__(self) -> FlakyFirestore:
+        self._channel = grpc.aio.insecure_channel(self._target)
+        self._server = grpc.aio.server()
+        self._server.add_generic_rpc_handlers((_Handler(self),))
+        self.address = f"127.0.0.1:{self._server.add_insecure_port('127.0.0.1:0')}"
+        await self._server.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._server.stop(None)
+        await self._channel.close()
+
+    async def fail(self, context: Any) -> None:
+        """Ends the call as `broken` or `hangs` say, if they do."""
+        if self.hangs:
+            await asyncio.Event().wait()
+        if self.broken is not None:
+            await context.abort(self.broken, "as the test wants it: with text of a document")
+
+    async def unary(self, method: str, request: bytes, context: Any) -> bytes:
+        """The answer to a call that has one."""
+        await self.fail(context)
+
+        async def forward(changed: bytes) -> bytes:
+            answer: bytes = await self._channel.unary_unary(method)(changed, metadata=_metadata(context))
+            return answer
+
+        if method.endswith("/BatchWrite"):
+            self.write_counts.append(len(types.BatchWriteRequest.deserialize(request).writes))
+            self.write_sizes.append(len(request))
+            if self.faults:
+                return await self.faults.popleft()(request, context, forward)
+        try:
+            return await forward(request)
+        except grpc.aio.AioRpcError as error:
+            await context.abort(error.code(), error.details() or "")
+            raise
+
+    async def stream(self, method: str, request: bytes, context: Any) -> AsyncIterator[bytes]:
+        """The answers to a call that has many."""
+        await self.fail(context)
+        if method.endswith("/BatchGetDocuments"):
+            self.read_counts.append(len(types.BatchGetDocumentsRequest.deserialize(request).documents))
+        async for answer in self._channel.unary_stream(method)(request, metadata=_metadata(context)):
+            yield answer
+
+
+def _metadata(context: Any) -> list[tuple[str, str]]:
+    return [(key, value) for key, value in context.invocation_metadata() if key == "authorization"]
+
+
+class _Handler(grpc.GenericRpcHandler):  # type: ignore[misc]  # the library gives it no types
+    def __init__(self, flaky: FlakyFirestore) -> None:
+        self._flaky = flaky
+
+    def service(self, handler_call_details: Any) -> Any:
+        method: str = handler_call_details.method
+
+        async def stream(request: bytes, context: Any) -> AsyncIterator[bytes]:
+            async for answer in self._flaky.stream(method, request, context):
+                yield answer
+
+        async def unary(request: bytes, context: Any) -> bytes:
+            return await self._flaky.unary(method, request, context)
+
+        if method.removeprefix(_SERVICE) in _STREAMS:
+            return grpc.unary_stream_rpc_method_handler(stream)
+        return grpc.unary_unary_rpc_method_handler(unary)
+
+
+def refused(code: grpc.StatusCode) -> Fault:
+    """The call fails and nothing is written."""
+
+    async def fault(request: bytes, context: Any, forward: Pass) -> bytes:
+        await context.abort(code, "as the test wants it")
+        return b""
+
+    return fault
+
+
+def answer_lost(code: grpc.StatusCode) -> Fault:
+    """Everything is written, and the caller hears that it failed."""
+
+    async def fault(request: bytes, context: Any, forward: Pass) -> bytes:
+        await forward(request)
+        await context.abort(code, "as the test wants it")
+        return b""
+
+    return fault
+
+
+def partly(*codes: int) -> Fault:
+    """The first writes fail with these codes, each on its own; the rest is written."""
+
+    async def fault(request: bytes, context: Any, forward: Pass) -> bytes:
+        whole = types.BatchWriteRequest.deserialize(request)
+        rest = types.BatchWriteRequest(database=whole.database, writes=list(whole.writes)[len(codes) :])
+        answer = types.BatchWriteResponse()
+        if rest.writes:
+            answer = types.BatchWriteResponse.deserialize(await forward(types.BatchWriteRequest.serialize(rest)))
+        failed = len(whole.writes) - len(rest.writes)
+        merged = types.BatchWriteResponse(
+            write_results=[types.WriteResult()] * failed + list(answer.write_results),
+            status=[status_pb2.Status(code=code) for code in codes[:failed]] + list(answer.status),
+        )
+        serialized: bytes = types.BatchWriteResponse.serialize(merged)
+        return serialized
+
+    return fault

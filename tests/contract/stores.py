@@ -1,0 +1,113 @@
+"""One place of each kind of store, and how somebody who is not ingestion reads and writes there."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sqlite3
+import uuid
+from collections.abc import Mapping
+from contextlib import closing
+from pathlib import Path
+from typing import Any, Protocol
+from unittest import mock
+
+from google.auth.credentials import AnonymousCredentials
+from google.cloud import firestore
+
+from evalforge.core.capture import document_id
+from evalforge.core.ports import Store
+from evalforge.stores.firestore import FirestoreStore
+from evalforge.stores.sqlite import SqliteStore
+
+PREFIX = "evalforge_"
+
+
+class Place(Protocol):
+    """Somewhere that several stores may be opened on at once, and that others write to."""
+
+    def open(self, *, timeout_s: float = 30.0) -> Store:
+        """A further store on this place, as another process would open it."""
+        ...
+
+    async def review(self, trace_id: str, fields: Mapping[str, Any]) -> None:
+        """Sets fields of a stored capture, as a reviewer or downstream does."""
+        ...
+
+    async def fields(self, trace_id: str) -> dict[str, Any] | None:
+        """The stored fields as another client sees them, live or expired."""
+        ...
+
+    async def vandalize(self, trace_id: str) -> None:
+        """Replaces the facts of a stored capture by something of no shape, leaving it unexpired."""
+        ...
+
+
+class SqlitePlace:
+    """A file; downstream has added the columns `review_state` and `notes` to it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "captures.db"
+
+    def open(self, *, timeout_s: float = 30.0) -> Store:
+        return SqliteStore(str(self.path), prefix=PREFIX, timeout_s=timeout_s)
+
+    async def review(self, trace_id: str, fields: Mapping[str, Any]) -> None:
+        await asyncio.to_thread(self._review, trace_id, fields)
+
+    def _review(self, trace_id: str, fields: Mapping[str, Any]) -> None:
+        with closing(sqlite3.connect(self.path, timeout=30)) as connection, connection:
+            known = {row[1] for row in connection.execute(f'PRAGMA table_info("{PREFIX}raw_traces")')}
+            for name in fields.keys() - known:
+                connection.execute(f'ALTER TABLE "{PREFIX}raw_traces" ADD COLUMN "{name}"')
+            for name, value in fields.items():
+                connection.execute(
+                    f'UPDATE "{PREFIX}raw_traces" SET "{name}" = ? WHERE document_id = ?', (value, document_id(trace_id))
+                )
+
+    async def fields(self, trace_id: str) -> dict[str, Any] | None:
+        return await asyncio.to_thread(self._fields, trace_id)
+
+    def _fields(self, trace_id: str) -> dict[str, Any] | None:
+        with closing(sqlite3.connect(self.path, timeout=30)) as connection:
+            connection.row_factory = sqlite3.Row
+            query = f'SELECT * FROM "{PREFIX}raw_traces" WHERE document_id = ?'
+            row = connection.execute(query, (document_id(trace_id),)).fetchone()
+        if row is None:
+            return None
+        found = {name: row[name] for name in row.keys() if row[name] is not None}  # noqa: SIM118 - a row iterates its values
+        return {**json.loads(found.pop("facts")), **found, "processed": bool(found["processed"])}
+
+    async def vandalize(self, trace_id: str) -> None:
+        await self.review(trace_id, {"facts": '{"trace_id": 7}', "fingerprint": "none"})
+
+
+class FirestorePlace:
+    """A database of a project of its own on the emulator; others use Google's client as everybody does."""
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        self.project = f"test-{uuid.uuid4().hex[:12]}"
+        with mock.patch.dict(os.environ, {"FIRESTORE_EMULATOR_HOST": address}):
+            credentials = AnonymousCredentials()  # type: ignore[no-untyped-call]  # the library gives it no types
+            self.client = firestore.Client(project=self.project, credentials=credentials)
+
+    def open(self, *, timeout_s: float = 30.0) -> Store:
+        return FirestoreStore(self.project, "(default)", prefix=PREFIX, emulator_host=self.address, timeout_s=timeout_s)
+
+    def document(self, trace_id: str) -> Any:
+        """The official client's reference to a capture."""
+        return self.client.collection(f"{PREFIX}raw_traces").document(document_id(trace_id))
+
+    async def review(self, trace_id: str, fields: Mapping[str, Any]) -> None:
+        await asyncio.to_thread(self.document(trace_id).update, dict(fields))
+
+    async def fields(self, trace_id: str) -> dict[str, Any] | None:
+        snapshot = await asyncio.to_thread(self.document(trace_id).get)
+        found: dict[str, Any] | None = snapshot.to_dict()
+        return found
+
+    async def vandalize(self, trace_id: str) -> None:
+        fields = {"signals": "gone", "fingerprint": "none", "occurrences": firestore.DELETE_FIELD}
+        await self.review(trace_id, fields)

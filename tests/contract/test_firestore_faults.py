@@ -1,0 +1,217 @@
+"""Firestore alone: what its network, its refusals and its absence do to an upsert."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+
+from evalforge.core.ports import Selection, Store
+from evalforge.errors import EvalForgeError, StoreError, StoreUnavailableError
+from evalforge.stores.firestore import FirestoreStore, connection
+from tests.captures import NOW, capture, captures, merged
+from tests.contract.flaky_firestore import Fault, FlakyFirestore, answer_lost, partly, refused
+from tests.contract.stores import PREFIX, FirestorePlace
+from tests.emulator import free_port
+
+UNAVAILABLE = grpc.StatusCode.UNAVAILABLE
+
+
+@pytest.fixture
+async def flaky(firestore_emulator: str) -> AsyncIterator[FlakyFirestore]:
+    async with FlakyFirestore(firestore_emulator) as server:
+        yield server
+
+
+@pytest.fixture
+async def store(flaky: FlakyFirestore, place: FirestorePlace) -> AsyncIterator[FirestoreStore]:
+    opened = FirestoreStore(place.project, prefix=PREFIX, emulator_host=flaky.address)
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+def place(firestore_emulator: str) -> FirestorePlace:
+    return FirestorePlace(firestore_emulator)
+
+
+def impatient(flaky: FlakyFirestore, place: FirestorePlace, timeout_s: float = 0.4) -> FirestoreStore:
+    return FirestoreStore(place.project, prefix=PREFIX, emulator_host=flaky.address, timeout_s=timeout_s)
+
+
+@pytest.mark.parametrize(
+    "faults",
+    [
+        [refused(UNAVAILABLE), refused(grpc.StatusCode.RESOURCE_EXHAUSTED), refused(grpc.StatusCode.ABORTED)],
+        [refused(grpc.StatusCode.DEADLINE_EXCEEDED), refused(grpc.StatusCode.INTERNAL)],
+        [partly(8, 10, 14), partly(4), partly(13)],
+        [partly(6, 9, 5)],
+        [refused(UNAVAILABLE), partly(10, 6)],
+    ],
+    ids=["requests fail", "requests fail otherwise", "writes fail", "conflicts that are none", "mixed"],
+)
+async def test_faults_that_pass_are_waited_for(flaky: FlakyFirestore, store: Store, faults: list[Fault]) -> None:
+    flaky.faults.extend(faults)
+    result = await store.upsert(captures(10), now=NOW)
+    assert sorted(result.created) == sorted(one.trace_id for one in captures(10))
+    assert not [*result.updated, *result.unchanged, *result.refused]
+    assert not flaky.faults
+    assert await store.count(now=NOW) == 10
+
+
+async def test_an_answer_that_was_lost_does_no_harm(flaky: FlakyFirestore, store: Store) -> None:
+    flaky.faults.append(answer_lost(UNAVAILABLE))
+    result = await store.upsert(captures(10), now=NOW)
+    assert len(result.created) + len(result.unchanged) == 10
+    assert not result.refused
+    flaky.faults.append(answer_lost(UNAVAILABLE))
+    await store.upsert([capture(1, "2")], now=NOW)
+    found = [stored.capture async for stored in store.select(Selection(), now=NOW)]
+    known = {one.trace_id: one for one in captures(10)}
+    one = known[capture(1).trace_id]
+    assert len(found) == 10
+    assert merged(one, capture(1, "2")) in found
+
+
+async def test_one_read_for_each_capture_and_no_write_when_nothing_is_new(flaky: FlakyFirestore, store: Store) -> None:
+    await store.upsert(captures(120), now=NOW)
+    assert (sum(flaky.read_counts), sum(flaky.write_counts)) == (120, 120)
+    assert max(flaky.write_counts) <= 50
+    await store.upsert(captures(120), now=NOW)
+    assert (sum(flaky.read_counts), sum(flaky.write_counts)) == (240, 120)
+
+
+async def test_requests_stay_below_the_limit_in_bytes(flaky: FlakyFirestore, store: Store) -> None:
+    text = {f"part {number}": "é" * 900 for number in range(280)}
+    big = [dataclasses.replace(capture(number), payload=text) for number in range(20)]
+    result = await store.upsert(big, now=NOW)
+    assert len(result.created) == 20
+    assert len(flaky.write_sizes) > 1
+    assert max(flaky.write_sizes) < 3_600_000
+
+
+async def test_poison_that_only_firestore_knows_is_refused_alone(flaky: FlakyFirestore, store: Store) -> None:
+    good = captures(40)
+    too_long = dataclasses.replace(capture(100), apm_trace_id="a" * 1_100_000)
+    too_big = dataclasses.replace(capture(101), user_first_ns=tuple(("u" * 300_000 + str(n), n) for n in range(3)))
+    far_too_big = dataclasses.replace(capture(102), apm_trace_id="a" * 5_000_000)
+    result = await store.upsert([*good[:13], too_long, too_big, *good[13:], far_too_big], now=NOW)
+    assert sorted(result.created) == sorted(one.trace_id for one in good)
+    reasons = {too_long.trace_id: "invalid_document", far_too_big.trace_id: "document_too_large"}
+    assert dict(result.refused) == {**reasons, too_big.trace_id: "invalid_document"}
+    assert await store.count(now=NOW) == 40
+
+
+CALLS: dict[str, Callable[[Store], Awaitable[Any]]] = {
+    "upsert": lambda store: store.upsert([capture()], now=NOW),
+    "get": lambda store: store.get(capture().trace_id, now=NOW),
+    "count": lambda store: store.count(now=NOW),
+    "ping": lambda store: store.ping(),
+    "load_checkpoint": lambda store: store.load_checkpoint("llm_obs"),
+    "remember_key_ids": lambda store: store.remember_key_ids(frozenset({"1a2b"})),
+    "packages": lambda store: store.packages(),
+}
+
+
+@pytest.mark.parametrize("name", CALLS)
+@pytest.mark.parametrize(
+    ("code", "expected", "said"),
+    [
+        (UNAVAILABLE, StoreUnavailableError, "did not answer in time"),
+        (grpc.StatusCode.RESOURCE_EXHAUSTED, StoreUnavailableError, "gRPC code 8"),
+        (grpc.StatusCode.PERMISSION_DENIED, StoreError, "roles/datastore.user"),
+        (grpc.StatusCode.UNAUTHENTICATED, StoreError, "roles/datastore.user"),
+        (grpc.StatusCode.NOT_FOUND, StoreError, "FIRESTORE_DATABASE"),
+        (grpc.StatusCode.UNIMPLEMENTED, StoreError, "gRPC code 12"),
+        (grpc.StatusCode.FAILED_PRECONDITION, StoreError, "indexes"),
+    ],
+)
+async def test_each_refusal_is_told_in_our_words(
+    flaky: FlakyFirestore, place: FirestorePlace, name: str, code: Any, expected: type[EvalForgeError], said: str
+) -> None:
+    flaky.broken = code
+    store = impatient(flaky, place, timeout_s=0.1)
+    with pytest.raises(expected, match=said) as caught:
+        await CALLS[name](store)
+    assert place.project in str(caught.value)
+    assert "text of a document" not in str(caught.value)
+    await store.close()
+
+
+@pytest.mark.parametrize("code", [14, 8])
+async def test_writes_that_stay_unwritten_are_unavailable(flaky: FlakyFirestore, place: FirestorePlace, code: int) -> None:
+    flaky.faults.extend([partly(code)] * 100)
+    store = impatient(flaky, place)
+    with pytest.raises(StoreUnavailableError, match=f"did not take 1 writes.*{code}"):
+        await store.upsert(captures(3), now=NOW)
+    await store.close()
+
+
+async def test_a_write_that_is_denied_is_told(flaky: FlakyFirestore, store: Store) -> None:
+    flaky.faults.append(partly(7))
+    with pytest.raises(StoreError, match=r"roles/datastore\.user"):
+        await store.upsert(captures(3), now=NOW)
+
+
+async def test_a_conflict_that_never_ends_is_unavailable(flaky: FlakyFirestore, place: FirestorePlace) -> None:
+    flaky.faults.extend([partly(9)] * 100)
+    store = impatient(flaky, place)
+    with pytest.raises(StoreUnavailableError, match="other writers"):
+        await store.upsert([capture()], now=NOW)
+    await store.close()
+
+
+@pytest.mark.parametrize("name", CALLS)
+async def test_a_server_that_never_answers_is_unavailable(flaky: FlakyFirestore, place: FirestorePlace, name: str) -> None:
+    flaky.hangs = True
+    store = impatient(flaky, place)
+    with pytest.raises(StoreUnavailableError):
+        await CALLS[name](store)
+    await store.close()
+
+
+@pytest.mark.parametrize("name", CALLS)
+async def test_nobody_at_the_address_is_unavailable(name: str) -> None:
+    store = FirestoreStore("p", prefix=PREFIX, emulator_host=f"127.0.0.1:{free_port()}", timeout_s=0.3)
+    with pytest.raises(StoreUnavailableError, match="on the emulator at 127"):
+        await CALLS[name](store)
+    await store.close()
+
+
+async def test_a_store_that_was_never_used_closes() -> None:
+    store = FirestoreStore("p", prefix=PREFIX, emulator_host="127.0.0.1:1")
+    await store.close()
+
+
+@pytest.fixture
+def no_credentials(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("GOOGLE_APPLICATION_CREDENTIALS", "GOOGLE_CLOUD_PROJECT", "FIRESTORE_EMULATOR_HOST", "NO_GCE_CHECK"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("CLOUDSDK_CONFIG", str(tmp_path))
+    monkeypatch.setenv("PATH", "/nowhere")
+
+
+@pytest.mark.usefixtures("no_credentials")
+async def test_a_key_file_that_is_not_there_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "none.json"))
+    with pytest.raises(StoreError, match=r"GOOGLE_APPLICATION_CREDENTIALS.*FIRESTORE_EMULATOR_HOST"):
+        await FirestoreStore("p", prefix=PREFIX).ping()
+
+
+@pytest.mark.usefixtures("no_credentials")
+async def test_a_metadata_server_that_never_answers_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "CREDENTIALS_TIMEOUT_S", 0.3)
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        address = "{}:{}".format(*silent.getsockname())
+        monkeypatch.setenv("GCE_METADATA_IP", address)
+        monkeypatch.setenv("GCE_METADATA_HOST", address)
+        with pytest.raises(StoreError, match="no usable Google credentials"):
+            await asyncio.wait_for(FirestoreStore("p", prefix=PREFIX).ping(), 5)

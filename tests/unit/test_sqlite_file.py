@@ -1,0 +1,136 @@
+"""What is SQLite's alone: its files, its locks and its errors."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from evalforge.core.ports import Selection
+from evalforge.errors import EvalForgeError, StoreError, StoreUnavailableError
+from evalforge.stores.sqlite import SqliteStore
+from evalforge.stores.sqlite_file import Execute, SqliteFile
+from tests.captures import NOW, capture, captures
+
+
+@pytest.mark.parametrize(
+    ("code", "expected", "said"),
+    [
+        (sqlite3.SQLITE_BUSY, StoreUnavailableError, "locked by another process"),
+        (sqlite3.SQLITE_LOCKED, StoreUnavailableError, "locked by another process"),
+        (sqlite3.SQLITE_BUSY_SNAPSHOT, StoreUnavailableError, "locked by another process"),
+        (sqlite3.SQLITE_FULL, StoreError, "free some space"),
+        (sqlite3.SQLITE_READONLY, StoreError, "write access"),
+        (sqlite3.SQLITE_READONLY_DIRECTORY, StoreError, "write access"),
+        (sqlite3.SQLITE_PERM, StoreError, "write access"),
+        (sqlite3.SQLITE_CANTOPEN, StoreError, "folder must exist"),
+        (sqlite3.SQLITE_NOTADB, StoreError, "no SQLite database"),
+        (sqlite3.SQLITE_CORRUPT, StoreError, "damaged"),
+        (sqlite3.SQLITE_IOERR_WRITE, StoreError, "the disk could not be read or written"),
+        (sqlite3.SQLITE_TOOBIG, StoreError, "CAPTURE_STORE"),
+    ],
+)
+async def test_each_error_says_what_to_do(tmp_path: Path, code: int, expected: type[EvalForgeError], said: str) -> None:
+    def fail(execute: Execute) -> None:
+        error = sqlite3.OperationalError("text of a value")
+        error.sqlite_errorcode = code
+        raise error
+
+    file = SqliteFile(str(tmp_path / "a.db"), prefix="p_", timeout_s=1)
+    with pytest.raises(expected, match=said) as caught:
+        await file.read(fail)
+    assert "text of a value" not in str(caught.value)
+    assert "a.db" in str(caught.value)
+    await file.close()
+
+
+async def test_a_lock_that_stays_is_unavailable_and_ends(tmp_path: Path) -> None:
+    store = SqliteStore(str(tmp_path / "a.db"), prefix="p_", timeout_s=0.05)
+    await store.ping()
+    with closing(sqlite3.connect(tmp_path / "a.db", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(StoreUnavailableError):
+            await store.upsert([capture()], now=NOW)
+        assert await store.count(now=NOW) == 0
+        other.execute("ROLLBACK")
+    assert (await store.upsert([capture()], now=NOW)).created
+    await store.close()
+
+
+@pytest.mark.parametrize("make", ["text file", "folder", "missing folder"])
+async def test_what_is_no_database_is_said(tmp_path: Path, make: str) -> None:
+    path = tmp_path / "a.db"
+    if make == "text file":
+        path.write_text("no database " * 100)
+    elif make == "folder":
+        path.mkdir()
+    else:
+        path = path / "b.db"
+    store = SqliteStore(str(path), prefix="p_")
+    for call in (store.ping(), store.count(now=NOW), store.upsert([capture()], now=NOW)):
+        with pytest.raises(StoreError):
+            await call
+    await store.close()
+
+
+async def test_a_file_of_a_later_release_is_left_alone(tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "a.db")) as other:
+        other.execute("PRAGMA user_version = 99")
+    store = SqliteStore(str(tmp_path / "a.db"), prefix="p_")
+    with pytest.raises(StoreError, match="update evalforge"):
+        await store.ping()
+    await store.close()
+
+
+async def test_a_failed_write_leaves_nothing(tmp_path: Path) -> None:
+    file = SqliteFile(str(tmp_path / "a.db"), prefix="p_", timeout_s=1)
+
+    def fail(execute: Execute) -> None:
+        execute("INSERT INTO {keyring} (key_id) VALUES ('1a2b')")
+        raise LookupError("on the way")
+
+    with pytest.raises(LookupError):
+        await file.write(fail)
+    assert await file.read(lambda execute: execute("SELECT * FROM {keyring}").fetchall()) == []
+    await file.close()
+
+
+async def test_prefixes_keep_apart_in_one_file_however_they_are_spelled(tmp_path: Path) -> None:
+    stores = [SqliteStore(str(tmp_path / "a.db"), prefix=prefix) for prefix in ("a_", "b_", "x\"; DROP TABLE y; '--")]
+    for count, store in enumerate(stores, start=1):
+        await store.upsert(captures(count), now=NOW)
+    assert [await store.count(now=NOW) for store in stores] == [1, 2, 3]
+    for store in stores:
+        await store.close()
+
+
+async def test_many_may_make_the_file_at_once(tmp_path: Path) -> None:
+    for turn in range(10):
+        stores = [SqliteStore(str(tmp_path / f"{turn}.db"), prefix="p_") for _ in range(6)]
+        await asyncio.gather(*(store.upsert([capture(number)], now=NOW) for number, store in enumerate(stores)))
+        assert await stores[0].count(now=NOW) == 6
+        for store in stores:
+            await store.close()
+
+
+async def test_memory_is_a_path_too() -> None:
+    store = SqliteStore(":memory:", prefix="p_")
+    await store.upsert([capture()], now=NOW)
+    assert [found.capture async for found in store.select(Selection(), now=NOW)] == [capture()]
+    await store.close()
+
+
+async def test_columns_can_be_read_by_anybody(tmp_path: Path) -> None:
+    store = SqliteStore(str(tmp_path / "a.db"), prefix="p_")
+    await store.upsert([capture()], now=NOW)
+    await store.close()
+    with closing(sqlite3.connect(tmp_path / "a.db")) as other:
+        query = "SELECT trace_id, failure_type, severity, started_at, json_extract(facts, '$.user_hash') FROM p_raw_traces"
+        [row] = other.execute(query).fetchall()
+        modes = other.execute("PRAGMA journal_mode").fetchone(), other.execute("PRAGMA user_version").fetchone()
+    one = capture()
+    assert row == (one.trace_id, "hallucination", "high", "2026-11-18T11:06:40.123456Z", one.user_hash)
+    assert modes == (("wal",), (1,))
