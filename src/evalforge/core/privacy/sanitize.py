@@ -89,7 +89,7 @@ class Sanitizer:
             duration_ns=span.duration_ns,
             signals=tuple(sorted(safe_signals, key=rank, reverse=True)),
             payload=payload,
-            digest=digest([payload, redactions]),
+            digest=digest([span.source, payload, redactions, found_error_type]),
             sanitizer_version=SANITIZER_VERSION,
             redactions=redactions,
             evaluation_count=len(span.evaluations),
