@@ -186,6 +186,41 @@ def _secret(text: str) -> Secret:
     return Secret(text)
 
 
+MIN_KEY_BYTES = 32
+_MIN_DISTINCT_CHARACTERS = 4
+_MIN_OWN_CHARACTERS = 9
+_WELL_KNOWN_PARTS = (
+    "evalforge", "changeme", "change-me", "change_me", "password", "secret", "example", "default", "0123456789", "abcdef",
+)  # fmt: skip
+
+
+def salt_problem(text: str) -> str | None:
+    """Why a PII_SALT value (one key, or several separated by spaces) is no ring of secrets; None when it is one.
+
+    Each key has at least 32 bytes, is not made of well-known words or a few characters, and stands once.
+    """
+    keys = text.split()
+    for number, key in enumerate(keys, 1):
+        if len(key.encode()) < MIN_KEY_BYTES:
+            return f"key {number} of {len(keys)} has {len(key.encode())} bytes"
+        own = key.lower()
+        for part in _WELL_KNOWN_PARTS:
+            own = own.replace(part, "")
+        if len(set(key)) < _MIN_DISTINCT_CHARACTERS or len(own) < _MIN_OWN_CHARACTERS:
+            return f"key {number} of {len(keys)} can be guessed"
+    if len(set(keys)) != len(keys) or not keys:
+        return f"{len(keys)} keys, {len(set(keys))} of them different"
+    return None
+
+
+def _salt(text: str) -> Secret:
+    secret = _secret(text)
+    problem = None if secret.is_reference else salt_problem(text)
+    if problem is not None:
+        raise _WrongError(problem)
+    return secret
+
+
 _EVALUATOR = r"[^,\s\x00-\x1f][^,\x00-\x1f]{0,199}"
 _HOST_NAME = r"[A-Za-z0-9](?:[A-Za-z0-9.\-]{0,251}[A-Za-z0-9])?(?::\d{1,5})?"
 _API_URL_WANTS = (
@@ -232,7 +267,7 @@ SETTINGS: tuple[Setting, ...] = (
         "without it ids are dropped and user_hash stays empty",
         "at least 32 bytes of secret, or several such keys separated by spaces, newest first; make one with: "
         'python3 -c "import secrets; print(secrets.token_urlsafe(48))"',
-        _secret,
+        _salt,
         secret=True,
     ),
     Setting(

@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from evalforge.config import SETTINGS, Secret, Settings
+from evalforge.config import SETTINGS, Secret, Settings, salt_problem
 from evalforge.core.privacy import KeyRing
 from evalforge.errors import CredentialsError, SettingsError
 
@@ -20,20 +20,6 @@ SECRET_TIMEOUT_S = 5.0
 _UNAVAILABLE = "secret_manager_unavailable"
 # How gRPC reports that the credentials themselves failed while a call was being made.
 _PLUGIN_FAILED = "metadata from plugin"
-MIN_KEY_BYTES = 32
-MIN_DISTINCT_CHARACTERS = 10
-_WELL_KNOWN_PARTS = (
-    "evalforge",
-    "changeme",
-    "change-me",
-    "change_me",
-    "password",
-    "secret",
-    "example",
-    "default",
-    "0123456789",
-    "abcdefgh",
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,27 +63,12 @@ def key_ring_of(text: str) -> KeyRing:
     """The ring that a PII_SALT value spells.
 
     Raises:
-        SettingsError: a key is shorter than 32 bytes, has hardly any different characters, is well known, or stands twice.
+        SettingsError: a key is shorter than 32 bytes, can be guessed, or stands twice.
     """
-    keys = tuple(part.encode() for part in text.split())
-    for number, key in enumerate(keys, 1):
-        if len(key) < MIN_KEY_BYTES:
-            raise SettingsError(f"PII_SALT: key {number} of {len(keys)} has {len(key)} bytes; wants {_wants('PII_SALT')}")
-        if len(set(key)) < MIN_DISTINCT_CHARACTERS or _is_well_known(key):
-            raise SettingsError(f"PII_SALT: key {number} of {len(keys)} can be guessed; wants {_wants('PII_SALT')}")
-    if not keys or len(set(keys)) != len(keys):
-        raise SettingsError(
-            f"PII_SALT: got {len(keys)} keys, {len(set(keys))} of them different; wants {_wants('PII_SALT')}"
-        )
-    return KeyRing(keys)
-
-
-def _is_well_known(key: bytes) -> bool:
-    # What is left once the famous words are taken out must still be long enough to be a secret of its own.
-    rest = key.decode(errors="replace").lower()
-    for part in _WELL_KNOWN_PARTS:
-        rest = rest.replace(part, "")
-    return len(rest) < MIN_KEY_BYTES // 2 or len(set(rest)) < MIN_DISTINCT_CHARACTERS
+    problem = salt_problem(text)
+    if problem is not None:
+        raise SettingsError(f"PII_SALT: got {problem}; wants {_wants('PII_SALT')}")
+    return KeyRing(tuple(part.encode() for part in text.split()))
 
 
 def _wants(name: str) -> str:

@@ -10,6 +10,7 @@ import pytest
 from evalforge.config import SETTINGS, Secret, Settings, one_setting, parsed_value
 from evalforge.errors import SettingsError
 
+SALT = "kZ8vQ2mX7pL4wR9tB6nJ3hG5yT1cF0dS"
 REFERENCE = "projects/my-project/secrets/datadog-api-key/versions/latest"
 
 # name -> (accepted text, what it becomes) rows, then refused texts
@@ -46,7 +47,10 @@ TABLE: dict[str, tuple[list[tuple[str, Any]], list[str]]] = {
         [("evalforge_", "evalforge_"), ("Team-a_", "Team-a_")],
         ["__x", "a/b", "a.b", "1a", "a" * 62, "é_", "a b", "..", "a\x00"],
     ),
-    "PII_SALT": ([("x" * 32, Secret("x" * 32)), (REFERENCE, Secret(REFERENCE))], ["projects/p", "ä" * 40, "a\tb"]),
+    "PII_SALT": (
+        [(SALT, Secret(SALT)), (REFERENCE, Secret(REFERENCE))],
+        ["projects/p", "ä" * 40, "a\tb", "short", "x" * 40],
+    ),
     "DATADOG_API_URL": (
         [
             ("http://127.0.0.1:8126/", "http://127.0.0.1:8126"),
