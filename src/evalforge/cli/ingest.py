@@ -181,7 +181,7 @@ def report_view(document: Mapping[str, Any]) -> Group:
             "captures",
             ", ".join([f"{captures[name]:,} {name}" for name in ("created", "updated", "unchanged")] + refused),
         ),
-        ("", joined_counts(captures["created_by_type"])),
+        ("first as", joined_counts(captures["created_by_type"])),
         *((source["name"], _source_line(source)) for source in document["sources"]),
         ("took", f"{document['duration_s']:.1f} s, {counted(document['request_count'], 'request')}"),
         ("outcome", _outcome(document)),
