@@ -1,7 +1,7 @@
 """HTTP to Datadog: one search request at a time, repeated until it is answered, refused or the retry budget is spent.
 
-This is the only place that talks to Datadog, sees the keys, and retries. The official client is not used: it decodes 15
-times slower, turns texts that look like dates into dates, and waits without bound.
+This is the only place that talks to Datadog, sees the keys, and retries. The official client is not used: it is several
+times slower, turns texts that look like dates into dates, and waits without bound (docs/decisions/0003).
 """
 
 from __future__ import annotations
