@@ -28,9 +28,6 @@ MAX_SPAN_IDS = 10_000
 MAX_OCCURRENCES = 100
 MAX_USER_HASHES = 50
 
-NOT_FACTS = frozenset({"fetched_at", "updated_at", "expires_at", "fingerprint", "processed"})
-"""Document fields that the fingerprint leaves out: clocks, itself, and what downstream owns."""
-
 _T = TypeVar("_T", int, float, str, datetime)
 
 
@@ -165,7 +162,8 @@ class FailureCapture:
     @property
     def fingerprint(self) -> str:
         """A digest of every fact; equal fingerprints mean that there is nothing to write."""
-        return self.to_document()["fingerprint"]  # type: ignore[no-any-return]
+        fingerprint: str = self.to_document()["fingerprint"]
+        return fingerprint
 
     def to_document(self) -> dict[str, Any]:
         """The stored form: str, int, float, bool, None, bytes, aware datetimes, and lists and dicts of them."""
