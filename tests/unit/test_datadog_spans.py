@@ -355,3 +355,18 @@ def test_an_apm_span_with_llm_obs_id_needs_no_own_trace_id() -> None:
 )
 def test_apm_status(attributes: Any, custom: Any, status: str) -> None:
     assert apm(custom, **attributes).status == status
+
+
+@pytest.mark.parametrize(
+    ("received", "filed_under"),
+    [
+        ("6b03dc78000000003d53c950006270ff", "6b03dc78000000003d53c950006270ff"),
+        (str(0x6B03DC78000000003D53C950006270FF), "6b03dc78000000003d53c950006270ff"),
+        (0x6B03DC78000000003D53C950006270FF, "6b03dc78000000003d53c950006270ff"),
+        ("18446744073709551615", "18446744073709551615"),
+        ("1" * 32, "1" * 32),
+        ("9" * 39, "9" * 39),
+    ],
+)
+def test_a_propagated_decimal_trace_id_is_the_same_trace(received: object, filed_under: str) -> None:
+    assert apm({"llmobs_trace_id": received}).trace_id == filed_under

@@ -95,7 +95,7 @@ def parse_apm(item: Json) -> Span | Rejected:
     own_trace_id, span_id = _id(attributes.get("trace_id")), _id(attributes.get("span_id"))
     extra = {key: value for key, value in attributes.items() if key not in _APM_NAMED}
     custom = _mapping(attributes, "custom", extra)
-    llm_obs_trace_id = _parent(custom.get("llmobs_trace_id"))
+    llm_obs_trace_id = _as_hexadecimal(_parent(custom.get("llmobs_trace_id")))
     trace_id = llm_obs_trace_id or own_trace_id
     if trace_id is None:
         return Rejected("missing_trace_id", item, None, span_id)
@@ -159,6 +159,19 @@ def _id(value: Json) -> str | None:
     if isinstance(value, float):
         return str(int(value)) if value.is_integer() and abs(value) < _EXACT_FLOAT else None
     return _digits(value) if isinstance(value, int) else None
+
+
+def _as_hexadecimal(trace_id: str | None) -> str | None:
+    """The id as LLM Observability spells it: ddtrace propagates the same 128 bits between services as a decimal number.
+
+    32 digits are left alone: they are a hexadecimal id that happens to have no letter.
+    """
+    if trace_id is None or not (
+        20 < len(trace_id) < 40 and len(trace_id) != 32 and trace_id.isascii() and trace_id.isdecimal()
+    ):
+        return trace_id
+    number = int(trace_id)
+    return f"{number:032x}" if number < 1 << 128 else trace_id
 
 
 def _parent(value: Json) -> str | None:
