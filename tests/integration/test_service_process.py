@@ -308,7 +308,7 @@ def test_what_was_read_before_the_trouble_stays(service: Service, sandbox: Backg
         ({"QUALITY_THRESHOLD": "7"}, "settings", "QUALITY_THRESHOLD"),
         ({"DATADOG_SITE": "evil.com", "PORT": "x"}, "settings", "DATADOG_SITE"),
         ({"DATADOG_API_KEY": ""}, "keys", "DATADOG_API_KEY"),
-        ({"PII_SALT": "short"}, "salt", "PII_SALT"),
+        ({"PII_SALT": "short"}, "settings", "PII_SALT"),
         ({"PII_TEXT_ALLOWLIST": "input"}, "settings", "PII_TEXT_ALLOWLIST"),
     ],
 )

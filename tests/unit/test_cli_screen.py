@@ -172,7 +172,7 @@ def test_a_report_reads_well() -> None:
         "window    2026-11-22 12:00 to 2026-11-23 12:00 UTC (24 h)",
         "read      1,234 spans: 1,200 healthy, 30 failing, 4 rejected",
         "captures  20 created, 1 updated, 2 unchanged",
-        "          http_error 20",
+        "first as  http_error 20",
         "llm_obs   filter auto, 3 requests, 1,234 spans, 1 retry, quota 297 of 300 left",
         "took      2.3 s, 3 requests",
         "outcome   complete: every failing trace of the window is captured",
