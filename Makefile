@@ -39,6 +39,7 @@ docs: $(BIN)/.dev  ## write the generated parts of docs/
 
 bench: $(BIN)/.dev  ## measure, as ratios in one run, into docs/benchmarks.md
 	$(BIN)/python -m bench
+	$(BIN)/python -m bench.sandbox
 
 clean:  ## remove the virtual environment and caches
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import re
 import subprocess
@@ -579,6 +580,29 @@ def test_faults_repeat_skip_and_alternate(http: httpx.Client) -> None:
     assert [fault["hits"] for fault in http.get("/sandbox/trouble").json()["faults"]] == [2, 2]
 
 
+def test_trouble_by_chance_repeats_with_its_seed(http: httpx.Client) -> None:
+    def statuses(seed: int) -> list[int]:
+        plan = {"seed": seed, "faults": [{"kind": "status", "status": 503, "times": None, "rate": 0.5}]}
+        assert http.post("/sandbox/trouble", json=plan).json()["seed"] == seed
+        return [search(http, "llm_obs").status_code for _ in range(20)]
+
+    first = statuses(1)
+    assert set(first) == {200, 503}
+    assert statuses(1) == first
+    assert statuses(2) != first
+
+
+def test_late_evaluations_on_demand(http: httpx.Client, server: BackgroundServer) -> None:
+    http.post("/sandbox/trouble", json={"late_evaluations_minutes": 20}).raise_for_status()
+    assert server.sandbox.store.evaluation_delay_s == 1200
+    evaluation = {"span_id": "1000", "name": "q", "evaluation": {"value": 1}}
+    load(http, 1)
+    assert http.post("/sandbox/evaluations", json={"evaluations": [evaluation]}).json() == {"joined": 0, "waiting": 1}
+    assert "evaluation" not in search(http, "llm_obs").json()["data"][0]["attributes"]
+    http.delete("/sandbox/trouble")
+    assert http.post("/sandbox/evaluations", json={"evaluations": [evaluation]}).json() == {"joined": 1, "waiting": 0}
+
+
 # --- who may talk to it -------------------------------------------------------------------------------------------
 
 
@@ -605,32 +629,86 @@ def test_only_this_machine_may_talk_to_it(http: httpx.Client, headers: dict[str,
     assert not any(name.startswith("access-control") for name in response.headers)
 
 
-def test_the_page_escapes_what_spans_say(http: httpx.Client) -> None:
-    http.post("/sandbox/spans", json={"llm_obs": [llm_obs_span(0, name="<script>alert(1)</script>"), 7]})
-    response = http.get("/")
-    assert response.status_code == 200
-    assert "<script>" not in response.text
-    assert "&lt;script&gt;" in response.text
-    assert "script-src" not in response.headers["content-security-policy"]
-    assert "default-src 'none'" in response.headers["content-security-policy"]
+HOSTILE = '<script>alert(1)</script><img src=x onerror="alert(2)">'
 
 
-def test_it_runs_as_a_module() -> None:
-    command = [sys.executable, "-m", "evalforge.sandbox", "--port", "0", "--apm-limit", "5"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+def test_the_page_shows_what_arrived_and_escapes_it(http: httpx.Client) -> None:
+    evaluation = {
+        HOSTILE: {"value": HOSTILE, "assessment": "fail"},
+        "q": {"value": 0.123456, "assessment": HOSTILE},
+        "odd": 7,
+    }
+    span = llm_obs_span(0, name=HOSTILE, ml_app=HOSTILE, status=HOSTILE, evaluation=evaluation, trace_id="\ud800")
+    spans = [span, llm_obs_span(1, status="error", start_ns=9.9e18), 7, {"evaluation": [1]}]
+    http.post("/sandbox/spans", content=json.dumps({"llm_obs": spans, "apm": [apm_item(0), None]})).raise_for_status()
+    http.post(f"/{HOSTILE}/api/v2/llmobs", json=[])
+    page = http.get("/")
+    assert page.status_code == 200
+    parts = http.get("/sandbox/page").json()
+    assert set(parts) == {"counts", "llm_obs", "apm", "arrivals"}
+    for html in (page.text.replace("<script>" + page.text.split("<script>")[-1], ""), *parts.values()):
+        assert "<script>" not in html
+        assert "<img" not in html
+    assert "&lt;script&gt;" in parts["llm_obs"]
+    assert "q: 0.1235" in parts["llm_obs"]
+
+
+def test_the_page_may_run_its_own_script_and_nothing_else(http: httpx.Client) -> None:
+    page = http.get("/")
+    policy = dict(directive.split(" ", 1) for directive in page.headers["content-security-policy"].split("; "))
+    assert policy["default-src"] == "'none'"
+    assert policy["connect-src"] == "'self'"
+    for tag, directive in (("script", "script-src"), ("style", "style-src")):
+        (inline,) = re.findall(f"<{tag}>(.*?)</{tag}>", page.text, re.DOTALL)
+        digest = base64.b64encode(hashlib.sha256(inline.encode()).digest()).decode()
+        assert policy[directive] == f"'sha256-{digest}'"
+    assert not re.search(r"<[^>]*\s(src|href|action|on[a-z]+)=", page.text)
+
+
+def test_an_empty_page_says_how_to_send(http: httpx.Client) -> None:
+    assert f"DD_TRACE_AGENT_URL={str(http.base_url).rstrip('/')}" in http.get("/").text
+
+
+COMMAND = [sys.executable, "-m", "evalforge", "sandbox"]
+
+
+def test_it_runs_as_a_command_with_the_trouble_that_is_asked_for() -> None:
+    options = ["--rate-limit", "apm=5", "--trouble", "503=0.5", "--trouble", "reset=0", "--latency", "0.001"]
+    command = [*COMMAND, "--port", "0", "--seed", "11", "--late-evaluations", "7.5", *options]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
         try:
             assert process.stdout is not None
             url = process.stdout.readline().strip()
             assert httpx.get(f"{url}/sandbox").json()["llm_obs"] > 1000
+            trouble = httpx.get(f"{url}/sandbox/trouble").json()
+            assert [(fault["kind"], fault["rate"]) for fault in trouble["faults"]] == [
+                ("slow", 1.0),
+                ("status", 0.5),
+                ("reset", 0.0),
+            ]
+            assert (trouble["seed"], trouble["late_evaluations_minutes"]) == (11, 7.5)
             assert httpx.get(url + PATHS["apm"], headers=KEYS).headers["x-ratelimit-limit"] == "5"
+            assert httpx.get(f"{url}/sandbox/intake").json()["waiting"] > 100, "the evaluations of the samples are late too"
         finally:
             process.terminate()
 
 
-def test_it_refuses_to_serve_the_network() -> None:
-    command = [sys.executable, "-m", "evalforge.sandbox", "--host", "0.0.0.0", "--empty"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        (["--host", "0.0.0.0", "--empty"], "loopback"),
+        (["--trouble", "sometimes"], "--trouble: got 'sometimes'; wants a status such as 503"),
+        (["--trouble", "503=2"], "from 0 to 1"),
+        (["--rate-limit", "logs=5"], "--rate-limit: got 'logs=5'; wants llm_obs=LIMIT/SECONDS"),
+    ],
+)
+def test_it_says_what_is_wrong_with_its_options(arguments: list[str], why: str) -> None:
+    done = subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, timeout=60)
     assert done.returncode == 2
-    assert "loopback" in done.stderr
+    assert why in " ".join(done.stderr.split())
+    assert "Traceback" not in done.stderr
+
+
+def test_it_refuses_to_serve_the_network() -> None:
     with pytest.raises(ValueError, match="loopback"), BackgroundServer(host="0.0.0.0"):
         pass

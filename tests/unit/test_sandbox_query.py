@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from evalforge.sandbox.fields import ApmFields, LlmObsFields
-from evalforge.sandbox.matching import compile_query
+from evalforge.sandbox.matching import MANY, compile_query
+from evalforge.sandbox.memory import Store
 from evalforge.sandbox.query import And, Field, Literally, Not, Or, QueryError, parse
 from evalforge.sandbox.spans import Span
 
@@ -295,3 +296,66 @@ def test_any_span_can_be_searched(attributes: dict[str, Any]) -> None:
         for _, hit, miss in rows:
             compile_query(hit, fields)(span)
             compile_query(miss, fields)(span)
+
+
+# --- the shape of a span is a shortcut, never an answer ----------------------------------------------------------------
+
+OTHERS = " OR ".join(f"@metrics.no_such_{number}:>1" for number in range(MANY))
+EVERY_ROW = [
+    (query, fields, span)
+    for rows, fields, span in ((LLM_OBS_ROWS, LlmObsFields(), llm_obs_span), (APM_ROWS, ApmFields(), apm_span))
+    for row in rows
+    for query in row[1:]
+    if query
+]
+
+
+@pytest.mark.parametrize(("query", "fields", "span"), EVERY_ROW)
+def test_one_alternative_of_many_matches_as_it_does_alone(query: str, fields: Any, span: Span) -> None:
+    assert compile_query(f"({query}) OR {OTHERS}", fields)(span) is compile_query(query, fields)(span)
+
+
+NAMES = st.sampled_from(["a", "b.c", "c", "b", "toxicity", "custom.a", "a.value", "status", "TRUE", "x:y"])
+VALUES = st.sampled_from(["fail", "pass", "true", "1", "error", True, 1, 0.5, None, "", ["fail"], {"c": "fail"}])
+NESTED = st.dictionaries(NAMES, VALUES | st.dictionaries(NAMES, VALUES))
+VERDICTS = st.dictionaries(NAMES, st.dictionaries(st.sampled_from(["value", "assessment", "status", "c"]), VALUES) | VALUES)
+FIELDS = st.sampled_from(
+    "a b.c x\\:y @status @a @b.c @c @metrics.a @metrics.b.c @meta.metadata.b.c @meta.metadata.status @evaluation.a.value "
+    "@evaluation.a.assessment @evaluation.b.c.assessment @evaluation.a.status @evaluations.toxicity @evaluations.custom.a "
+    "@evaluations.custom.custom.a @evaluations.assessment.custom.b.c @evaluation.a @name status".split()
+)
+ASKED = st.sampled_from(["*", "fail", "TRUE", "true", "1", ">0", "[0 TO 1]", "f*", "error", "(fail OR 1)", '""'])
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    attributes=st.fixed_dictionaries(
+        {
+            "tags": st.lists(st.builds("{}:{}".format, NAMES, VALUES) | NAMES),
+            "metadata": NESTED,
+            "metrics": NESTED,
+            "custom": NESTED,
+            "evaluation": VERDICTS,
+            "status": VALUES,
+        }
+    ),
+    field=FIELDS,
+    asked=ASKED,
+)
+def test_the_shape_of_any_span_never_changes_the_answer(attributes: dict[str, Any], field: str, asked: str) -> None:
+    span = Span({"attributes": attributes}, (0, 1))
+    for fields in (LlmObsFields(), ApmFields()):
+        alone = compile_query(f"{field}:{asked}", fields)(span)
+        assert compile_query(f"{field}:{asked} OR {OTHERS}", fields)(span) is alone
+        assert compile_query(f"({field}:{asked} @span_id:*) OR {OTHERS}", fields)(span) is False
+        assert compile_query(f"-{field}:{asked} OR {OTHERS}", fields)(span) is not alone
+
+
+def test_the_shape_follows_an_evaluation_that_comes_late() -> None:
+    store = Store()
+    store.add_llm_obs([{"span_id": "1"}])
+    matches = compile_query(f"@evaluation.tone.assessment:fail OR {OTHERS}", LlmObsFields())
+    (span,) = store.between("llm_obs", 0, 10**19)
+    assert not matches(span)
+    store.add_evaluation("1", "tone", {"assessment": "fail"})
+    assert matches(span)

@@ -10,14 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evalforge.sandbox.limits import Meter, RateLimit
+from evalforge.sandbox.limits import Meter, RateLimit, spelled_limit
 from evalforge.sandbox.memory import Store
 from evalforge.sandbox.replies import Refused
 from evalforge.sandbox.requests import SearchRequest, read_body, read_parameters
 from evalforge.sandbox.search import search
 from evalforge.sandbox.spans import Source, start_of_apm, start_of_llm_obs
 from evalforge.sandbox.times import iso_ms, parse_time
-from evalforge.sandbox.trouble import Plan, read_fault
+from evalforge.sandbox.trouble import Fault, Plan, read_fault, spelled_fault
 
 NOW_MS = 1_795_435_200_000
 
@@ -174,3 +174,52 @@ def test_a_plan_asks_its_faults_in_order() -> None:
         (2, "bad_cursor"),
         (2, None),
     ]
+
+
+@pytest.mark.parametrize(
+    ("word", "fault"),
+    [
+        ("503", Fault("status", times=None, status=503)),
+        ("503=0.1", Fault("status", times=None, status=503, rate=0.1)),
+        ("502-html=.5", Fault("status", times=None, status=502, rate=0.5, body="html")),
+        ("429", Fault("rate_limited", times=None)),
+        ("429-html=1", Fault("rate_limited", times=None, body="html")),
+        ("reset=0.02", Fault("reset", times=None, rate=0.02)),
+        ("partial", Fault("partial", times=None)),
+        ("no_index=0", Fault("no_index", times=None, rate=0.0)),
+        ("", None),
+        ("slow", None),
+        ("status", None),
+        ("600", None),
+        ("503=1.1", None),
+        ("503=-1", None),
+        ("503=nan", None),
+        ("sometimes", None),
+    ],
+)
+def test_a_fault_in_a_word(word: str, fault: Fault | None) -> None:
+    if fault is not None:
+        assert spelled_fault(word) == fault
+    else:
+        with pytest.raises(ValueError, match="wants a status such as 503"):
+            spelled_fault(word)
+
+
+@pytest.mark.parametrize(
+    ("word", "limit"),
+    [
+        ("apm=300/3600", ("apm", RateLimit(300, 3600))),
+        ("apm=5", ("apm", RateLimit(5, 3600))),
+        ("llm_obs=0/60", ("llm_obs", RateLimit(0, 60))),
+        ("llm_obs=1/0", None),
+        ("logs=1/1", None),
+        ("apm=-1/1", None),
+        ("apm", None),
+    ],
+)
+def test_a_limit_in_a_word(word: str, limit: tuple[Source, RateLimit] | None) -> None:
+    if limit is not None:
+        assert spelled_limit(word) == limit
+    else:
+        with pytest.raises(ValueError, match="wants llm_obs=LIMIT/SECONDS"):
+            spelled_limit(word)

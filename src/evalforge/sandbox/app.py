@@ -15,9 +15,10 @@ from starlette.routing import Route
 from evalforge.sandbox import door, page
 from evalforge.sandbox.connections import Connections
 from evalforge.sandbox.guard import Guard
-from evalforge.sandbox.replies import Reply, plain_error, reason
+from evalforge.sandbox.intake import routes as intake
+from evalforge.sandbox.replies import Reply, plain_error, reason, to_response
 from evalforge.sandbox.search import SEARCH_PATHS
-from evalforge.sandbox.searching import key_refusal, search_endpoint, to_response
+from evalforge.sandbox.search_endpoint import key_refusal, search_endpoint
 from evalforge.sandbox.state import Sandbox
 
 
@@ -34,7 +35,8 @@ def create_app(
     """
     searches = [
         route
-        for source, path in SEARCH_PATHS.items()
+        for source, served in SEARCH_PATHS.items()
+        for path in (served, "/{base:path}" + served)  # an origin that overrides Datadog's may have a path of its own
         for route in (
             Route(path, search_endpoint(source), methods=["GET"]),
             Route(f"{path}/search", search_endpoint(source), methods=["POST"]),
@@ -44,9 +46,10 @@ def create_app(
         routes=[
             Route("/api/v2/validate_keys", _validate_keys),
             Route("/api/v1/validate", _validate_api_key),
+            *intake.routes(),
             *searches,
             *door.routes(),
-            Route("/", page.overview),
+            *page.routes(),
         ],
         middleware=[Middleware(Guard, allowed_hosts=allowed_hosts)],
         exception_handlers={HTTPException: _no_such_route},

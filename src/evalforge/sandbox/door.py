@@ -13,8 +13,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from evalforge.sandbox.limits import DEFAULT_LIMITS, RateLimit
-from evalforge.sandbox.replies import Reply, plain_error
-from evalforge.sandbox.searching import to_response
+from evalforge.sandbox.payloads import body_of
+from evalforge.sandbox.replies import Refused, Reply, plain_error, to_response
 from evalforge.sandbox.spans import Json, Source
 from evalforge.sandbox.state import Sandbox
 from evalforge.sandbox.trouble import read_fault
@@ -27,6 +27,7 @@ def routes() -> list[Route]:
         Route("/sandbox/spans", _add_spans, methods=["POST"]),
         Route("/sandbox/spans", _clear_spans, methods=["DELETE"]),
         Route("/sandbox/evaluations", _add_evaluations, methods=["POST"]),
+        Route("/sandbox/intake", _arrivals),
         Route("/sandbox/requests", _requests, methods=["GET"]),
         Route("/sandbox/requests", _clear_requests, methods=["DELETE"]),
         Route("/sandbox/trouble", _trouble, methods=["GET"]),
@@ -55,7 +56,9 @@ async def _counts(request: Request) -> Response:
 async def _object(request: Request) -> dict[str, Json] | Response:
     try:
         # The standard library keeps what tests want to plant: integers beyond 64 bits, and lone surrogates.
-        loaded = json.loads(await request.body())
+        loaded = json.loads(await body_of(request))
+    except Refused as refused:
+        return to_response(refused.reply)
     except (ValueError, RecursionError):
         loaded = None
     return loaded if isinstance(loaded, dict) else to_response(plain_error(400, "a JSON object is wanted"))
@@ -105,6 +108,11 @@ def _is_evaluation(loaded: Json) -> bool:
     )
 
 
+async def _arrivals(request: Request) -> Response:
+    sandbox = _sandbox(request)
+    return _json({"arrivals": [asdict(one) for one in sandbox.arrivals], "waiting": sandbox.store.waiting()})
+
+
 async def _requests(request: Request) -> Response:
     return _json({"requests": [asdict(one) for one in _sandbox(request).requests]})
 
@@ -120,11 +128,19 @@ async def _trouble(request: Request) -> Response:
 
 def _state_of_trouble(sandbox: Sandbox) -> Json:
     limits = {source: asdict(meter.limit) for source, meter in sandbox.meters.items()}
-    return {"faults": [asdict(fault) for fault in sandbox.trouble.faults], "limits": limits}
+    return {
+        "faults": [asdict(fault) for fault in sandbox.trouble.faults],
+        "limits": limits,
+        "seed": sandbox.trouble.seed,
+        "late_evaluations_minutes": sandbox.store.evaluation_delay_s / 60,
+    }
 
 
 async def _plan_trouble(request: Request) -> Response:
-    """Replace the plan: `{"faults": [{"kind", …} …], "limits": {"apm": {"limit", "period_s"}}}`, either part optional."""
+    """Replace the parts of the plan that are given.
+
+    `{"faults": [{"kind", …} …], "limits": {"apm": {"limit", "period_s"}}, "seed": 7, "late_evaluations_minutes": 20}`
+    """
     loaded = await _object(request)
     if isinstance(loaded, Response):
         return loaded
@@ -132,10 +148,21 @@ async def _plan_trouble(request: Request) -> Response:
     try:
         faults = [read_fault(fault) for fault in loaded.get("faults", [])]
         limits = _read_limits(loaded.get("limits", {}))
+        seed, late_minutes = loaded.get("seed", sandbox.trouble.seed), loaded.get("late_evaluations_minutes", 0)
+        if unknown := set(loaded) - {"faults", "limits", "seed", "late_evaluations_minutes"}:
+            raise ValueError(f"there is no {', '.join(sorted(unknown))}")
+        if isinstance(seed, bool) or not isinstance(seed, int):
+            raise ValueError("seed is a whole number")
+        if isinstance(late_minutes, bool) or not isinstance(late_minutes, int | float) or not 0 <= late_minutes < 1e6:
+            raise ValueError("late_evaluations_minutes is a number, at least 0")
     except (ValueError, TypeError) as error:
         return to_response(plain_error(400, str(error)))
     if "faults" in loaded:
         sandbox.trouble.faults = faults
+    if "faults" in loaded or "seed" in loaded:
+        sandbox.trouble.reseed(seed)
+    if "late_evaluations_minutes" in loaded:
+        sandbox.store.evaluation_delay_s = late_minutes * 60
     sandbox.set_limits(limits)
     return _json(_state_of_trouble(sandbox))
 
@@ -153,5 +180,7 @@ def _read_limits(loaded: Json) -> dict[Source, RateLimit]:
 async def _clear_trouble(request: Request) -> Response:
     sandbox = _sandbox(request)
     sandbox.trouble.faults = []
+    sandbox.trouble.reseed(0)
+    sandbox.store.evaluation_delay_s = 0
     sandbox.set_limits(DEFAULT_LIMITS)
     return _json(_state_of_trouble(sandbox))

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from evalforge.sandbox.matching import Getter
+from evalforge.sandbox.query import Field, Literally, Match
+from evalforge.sandbox.shapes import VALUED, shape_of
 from evalforge.sandbox.spans import Json, Span
 
 TEXT_LIMIT = 20_500
@@ -68,7 +70,7 @@ def json_number(value: Json) -> float | None:
 
 
 def _attribute(key: str) -> Getter[Span]:
-    def get(span: Span) -> Iterable[Json]:
+    def get(span: Span) -> Collection[Json]:
         value = span.attributes.get(key)
         return _NONE if value is None or isinstance(value, dict | list) else (value,)
 
@@ -79,7 +81,7 @@ def _under(key: str, path: str) -> Getter[Span]:
     return lambda span: nested(path, span.attributes.get(key))
 
 
-def _nothing(span: Span) -> Iterable[Json]:
+def _nothing(span: Span) -> Collection[Json]:
     return _NONE
 
 
@@ -93,6 +95,8 @@ class LlmObsFields:
             return _attribute(path)
         if path == "session_id":
             return lambda span: [*nested("session_id", span.unexported), *span.tag("session_id")]
+        if head == "feedback":
+            return lambda span: nested(rest, span.unexported.get("feedback"))
         if head == "metrics":
             return _under("metrics", rest)
         if head == "evaluation":
@@ -121,13 +125,31 @@ class LlmObsFields:
         """The value if it is a JSON number."""
         return json_number(value)
 
+    def key(self, node: Field) -> str | None:
+        """The key of a tag, an evaluator, a metric, a metadata value, or a status."""
+        if not node.is_attribute:
+            return _tag_key(node.name) if self.bare(node.name) is None else None
+        head, _, rest = node.name.partition(".")
+        if head == "evaluation":
+            return _valued(f"evaluation.{rest}", node.match)
+        if head == "evaluations":
+            name, part = _old_name(rest)
+            return _valued(f"evaluation.{name}.{part}", node.match)
+        if head == "metrics":
+            return f"metrics.{rest}"
+        if node.name.startswith("meta.metadata."):
+            return f"metadata.{node.name.removeprefix('meta.metadata.')}"
+        return _valued("status", node.match) if node.name == "status" else None
+
+    shape = staticmethod(shape_of)
+
 
 def _meta(path: str) -> Getter[Span]:
     if path in _LLM_OBS_META:
         return _attribute(_LLM_OBS_META[path])
     head, _, rest = path.partition(".")
-    if head == "metadata":
-        return _under("metadata", rest)
+    if head in ("metadata", "input", "output"):
+        return _under(head, rest)
     if head == "error":
         return lambda span: nested(rest, span.unexported.get("error"))
     return _nothing
@@ -138,7 +160,7 @@ def _evaluation(name: str, part: str) -> Getter[Span]:
     if not name or "*" in name or "?" in name:
         return _nothing
 
-    def get(span: Span) -> Iterable[Json]:
+    def get(span: Span) -> Collection[Json]:
         verdicts = span.attributes.get("evaluation")
         verdict = verdicts.get(name) if isinstance(verdicts, dict) else None
         value = verdict.get(part) if isinstance(verdict, dict) else None
@@ -148,11 +170,31 @@ def _evaluation(name: str, part: str) -> Getter[Span]:
 
 
 def _old_evaluation(path: str) -> Getter[Span]:
+    name, part = _old_name(path)
+    return _evaluation(name, part) if name != path or path in MANAGED_EVALUATORS else _nothing
+
+
+def _old_name(path: str) -> tuple[str, str]:
+    """Return the evaluator's name and the part that the old form of a path means."""
     if name := _after(path, "assessment.custom."):
-        return _evaluation(name, "assessment")
-    if name := _after(path, "custom."):
-        return _evaluation(name, "value")
-    return _evaluation(path, "value") if path in MANAGED_EVALUATORS else _nothing
+        return name, "assessment"
+    return _after(path, "custom.") or path, "value"
+
+
+def _valued(key: str, match: Match) -> str:
+    """Return the key of a value that is asked for by a word, of any value otherwise: `true` and `1` may be no words."""
+    if not isinstance(match, Literally) or key.rpartition(".")[2] not in VALUED:
+        return key
+    is_word = match.text[:1].isalpha() and match.text.lower() not in _SCALAR_WORDS
+    return f"{key}={match.text}" if is_word else key
+
+
+def _tag_key(name: str) -> str | None:
+    # A name with a colon, which a backslash permits, may be a whole tag or the beginning of one.
+    return f"tag.{name.lower()}" if ":" not in name else None
+
+
+_SCALAR_WORDS = ("true", "false", "inf", "infinity", "nan")
 
 
 def _after(text: str, prefix: str) -> str | None:
@@ -168,7 +210,7 @@ def _io_text(io: Json) -> str:
     return "\n".join(text for text in texts if isinstance(text, str))
 
 
-_APM_RESERVED = frozenset({"service", "env", "resource_name", "operation_name", "type", "trace_id", "span_id"})
+_APM_RESERVED = frozenset({"service", "env", "resource_name", "type", "trace_id", "span_id"})
 
 
 class ApmFields:
@@ -182,6 +224,8 @@ class ApmFields:
         """The getter of a reserved word."""
         if name == "status":
             return _apm_status
+        if name == "operation_name":
+            return _operation_name
         return _attribute(name) if name in _APM_RESERVED else None
 
     def tag(self, key: str) -> Getter[Span]:
@@ -204,8 +248,22 @@ class ApmFields:
             return number if math.isfinite(number) else None
         return json_number(value)
 
+    def key(self, node: Field) -> str | None:
+        """The key of a tag or of an attribute under `custom`."""
+        if node.is_attribute:
+            return f"custom.{node.name}"
+        return _tag_key(node.name) if self.bare(node.name) is None else None
 
-def _apm_status(span: Span) -> Iterable[Json]:
+    shape = staticmethod(shape_of)
+
+
+def _operation_name(span: Span) -> Collection[Json]:
+    # Datadog searches it, but recorded answers do not have it.
+    name = span.attributes.get("operation_name") or span.unexported.get("operation_name")
+    return _NONE if name is None or isinstance(name, dict | list) else (name,)
+
+
+def _apm_status(span: Span) -> Collection[Json]:
     # A span that went well is exported without a status.
     status: Mapping[str, Json] = span.attributes
     return (status.get("status") or "ok",)

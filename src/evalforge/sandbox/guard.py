@@ -9,8 +9,7 @@ from urllib.parse import urlsplit
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from evalforge.sandbox.replies import plain_error
-from evalforge.sandbox.searching import to_response
+from evalforge.sandbox.replies import plain_error, to_response
 
 
 def is_loopback(host: str) -> bool:

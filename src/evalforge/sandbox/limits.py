@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import cast
 
 from evalforge.sandbox.spans import Source
 
@@ -24,6 +26,23 @@ DEFAULT_LIMITS: dict[Source, RateLimit] = {
 }
 
 _NAMES: dict[Source, str] = {"llm_obs": "llm_obs_public_search_api", "apm": "spans_public_search_api"}
+
+
+_SPELLED = re.compile(r"(llm_obs|apm)=(\d{1,9})(?:/([1-9]\d{0,8}))?")
+
+
+def spelled_limit(text: str) -> tuple[Source, RateLimit]:
+    """Return the source and the limit that a word spells: `apm=300/3600` is 300 requests in 3600 seconds.
+
+    The period may be left out, which keeps the source's own.
+
+    Raises: ValueError that says what may be spelled.
+    """
+    found = _SPELLED.fullmatch(text)
+    if found is None:
+        raise ValueError("wants llm_obs=LIMIT/SECONDS or apm=LIMIT/SECONDS")
+    source = cast(Source, found[1])
+    return source, RateLimit(int(found[2]), int(found[3] or DEFAULT_LIMITS[source].period_s))
 
 
 class Meter:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from fnmatch import translate
 from typing import Any, Protocol, TypeVar
 
@@ -24,9 +24,15 @@ from evalforge.sandbox.query import (
     parse,
 )
 
+MANY = 8
+"""From so many alternatives on, looking at a span's shape first is faster than trying them."""
+
+MAX_SHAPES = 100_000
+"""How many shapes are remembered at once; real applications have some dozens."""
+
 Record = TypeVar("Record")
 Record_contra = TypeVar("Record_contra", contravariant=True)
-Getter = Callable[[Record], Iterable[Any]]
+Getter = Callable[[Record], Collection[Any]]
 Predicate = Callable[[Record], bool]
 ValueTest = Callable[[Any], bool]
 
@@ -49,6 +55,12 @@ class Fields(Protocol[Record_contra]):
     def number(self, path: str, value: Any) -> float | None:
         """The value as a number where the source indexes it as one, else None."""
 
+    def key(self, node: Field) -> str | None:
+        """What a span's shape must contain for the field to match; None if its shape does not tell."""
+
+    def shape(self, record: Record_contra) -> frozenset[str]:
+        """The keys of everything that the span has."""
+
 
 def compile_query(text: str, fields: Fields[Record]) -> Predicate[Record]:
     """Return a test that tells whether a span satisfies the query.
@@ -59,11 +71,17 @@ def compile_query(text: str, fields: Fields[Record]) -> Predicate[Record]:
 
 
 def _compile(node: Node, fields: Fields[Record]) -> Predicate[Record]:
+    if (field := _only_field(node)) is not None:
+        get, holds = _getter(field, fields), _of_values(node, fields)
+        return lambda record: holds(get(record))
     match node:
         case And(parts):
             return _all([_compile(part, fields) for part in parts])
         case Or(parts):
-            return _any([_compile(part, fields) for part in parts])
+            tests = [_compile(part, fields) for part in parts]
+            if len(tests) < MANY:
+                return _any(tests)
+            return _any_by_shape(tests, [_needs(part, fields) for part in parts], fields)
         case Not(part):
             inner = _compile(part, fields)
             return lambda record: not inner(record)
@@ -71,7 +89,7 @@ def _compile(node: Node, fields: Fields[Record]) -> Predicate[Record]:
             found = _words(match).search
             return lambda record: found(fields.text(record)) is not None
         case Field():
-            return _field(node, fields)
+            raise AssertionError("a field is the only field that it asks")
 
 
 def _all(tests: Sequence[Predicate[Record]]) -> Predicate[Record]:
@@ -94,23 +112,108 @@ def _any(tests: Sequence[Predicate[Record]]) -> Predicate[Record]:
     return holds
 
 
-def _field(node: Field, fields: Fields[Record]) -> Predicate[Record]:
-    reserved = None if node.is_attribute else fields.bare(node.name)
-    is_tag = not node.is_attribute and reserved is None
-    if is_tag:
-        # Tags are text without case, and Datadog never orders them: a range over a tag finds nothing.
-        get, test = fields.tag(node.name), _tag_test(node.match)
-    else:
-        get = reserved if reserved is not None else fields.attribute(node.name)
-        test = _value_test(node.match, lambda value: fields.number(node.name, value), node.name)
+def _needs(node: Node, fields: Fields[Record]) -> frozenset[str] | None:
+    """Return keys of which a span has at least one if it satisfies the node; None if nothing is known."""
+    match node:
+        case Field():
+            key = fields.key(node)
+            return None if key is None else frozenset((key,))
+        case And(parts):
+            known = [needed for part in parts if (needed := _needs(part, fields)) is not None]
+            return min(known, key=len, default=None)
+        case Or(parts):
+            all_needed = [_needs(part, fields) for part in parts]
+            return (
+                None if None in all_needed else frozenset().union(*(needed for needed in all_needed if needed is not None))
+            )
+        case _:
+            return None
+
+
+def _any_by_shape(
+    tests: Sequence[Predicate[Record]], needs: Sequence[frozenset[str] | None], fields: Fields[Record]
+) -> Predicate[Record]:
+    """Test only the alternatives that a span of this shape could satisfy: of hundreds it is seldom more than five."""
+    possible: dict[frozenset[str], tuple[Predicate[Record], ...]] = {}
+    shape_of = fields.shape
 
     def holds(record: Record) -> bool:
-        for value in get(record):  # noqa: SIM110 - as above
+        shape = shape_of(record)
+        tried = possible.get(shape)
+        if tried is None:
+            if len(possible) >= MAX_SHAPES:
+                possible.clear()
+            tried = tuple(
+                test for test, needed in zip(tests, needs, strict=True) if needed is None or not needed.isdisjoint(shape)
+            )
+            possible[shape] = tried
+        for test in tried:  # noqa: SIM110 - as above
+            if test(record):
+                return True
+        return False
+
+    return holds
+
+
+def _only_field(node: Node) -> Field | None:
+    """Return a field of the node if all that it asks is of that one field, as `(@f:* -@f:<5 -@f:(a OR b))`."""
+    match node:
+        case Field():
+            return node
+        case Not(part):
+            return _only_field(part)
+        case And(parts) | Or(parts):
+            asked = [_only_field(part) for part in parts]
+            first = asked[0] if asked else None
+            same = first is not None and all(
+                one is not None and (one.name, one.is_attribute) == (first.name, first.is_attribute) for one in asked
+            )
+            return first if same else None
+        case _:
+            return None
+
+
+def _getter(node: Field, fields: Fields[Record]) -> Getter[Record]:
+    if node.is_attribute:
+        return fields.attribute(node.name)
+    reserved = fields.bare(node.name)
+    return reserved if reserved is not None else fields.tag(node.name)
+
+
+def _of_values(node: Node, fields: Fields[Record]) -> Predicate[Collection[Any]]:
+    """Return the test of a node of one field, given the values that a span has for it."""
+    match node:
+        case And(parts):
+            return _all([_of_values(part, fields) for part in parts])
+        case Or(parts):
+            single = [_test_of(part, fields) for part in parts if isinstance(part, Field)]
+            if len(single) == len(parts):
+                return _has(_any(single))
+            return _any([_of_values(part, fields) for part in parts])
+        case Not(part):
+            inner = _of_values(part, fields)
+            return lambda values: not inner(values)
+        case Field():
+            return _has(_test_of(node, fields))
+        case Text():
+            raise AssertionError("free text has no field")
+
+
+def _has(test: ValueTest) -> Predicate[Collection[Any]]:
+    def holds(values: Collection[Any]) -> bool:
+        for value in values:  # noqa: SIM110 - as above
             if test(value):
                 return True
         return False
 
     return holds
+
+
+def _test_of(node: Field, fields: Fields[Record]) -> ValueTest:
+    if not node.is_attribute and fields.bare(node.name) is None:
+        # Tags are text without case, and Datadog never orders them: a range over a tag finds nothing.
+        return _tag_test(node.match)
+    return _value_test(node.match, lambda value: fields.number(node.name, value), node.name)
 
 
 def _tag_test(match: Match) -> ValueTest:
@@ -175,7 +278,18 @@ _SIGNS: dict[str, Callable[[float, float], bool]] = {
     ">=": operator.ge,
 }
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d{1,3})?")
-_DURATION_NS = {"ns": 1, "us": 1e3, "µs": 1e3, "ms": 1e6, "s": 1e9, "m": 60e9, "min": 60e9, "h": 3600e9, "d": 86400e9}
+_DURATION_NS = {
+    "ns": 1,
+    "us": 1e3,
+    "µs": 1e3,
+    "μs": 1e3,
+    "ms": 1e6,
+    "s": 1e9,
+    "m": 60e9,
+    "min": 60e9,
+    "h": 3600e9,
+    "d": 86400e9,
+}
 
 
 def _bound(text: str, name: str) -> float:

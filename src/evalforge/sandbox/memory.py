@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import heapq
 import threading
 import time
 from bisect import bisect_left, bisect_right
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
+from itertools import count
 from operator import attrgetter
 
+from evalforge.sandbox.joining import Joins, Verdict
+from evalforge.sandbox.shapes import shape_of
 from evalforge.sandbox.spans import (
     Json,
     Source,
@@ -59,25 +62,33 @@ class Timeline:
 class Store:
     """Everything that was loaded. Safe to fill from one thread while another searches.
 
-    `now` gives seconds since the Unix epoch: the start of a span that does not tell its own.
+    `now` gives seconds since the Unix epoch: the start of a span that does not tell its own. `evaluation_delay_s` is how
+    long evaluations and feedback stay unseen after they arrive, however they do.
     """
 
     def __init__(self, now: Callable[[], float] = time.time) -> None:
         self._now = now
         self._lock = threading.Lock()
+        self.evaluation_delay_s = 0.0
         self.clear()
 
     def clear(self) -> None:
         """Forget every span and evaluation."""
         with self._lock:
             self._timelines: dict[Source, Timeline] = {"llm_obs": Timeline(), "apm": Timeline()}
-            self._by_span_id: dict[str, list[Span]] = defaultdict(list)
-            self._waiting: dict[str, list[tuple[str | None, str, Json]]] = defaultdict(list)
-            self._arrivals = 0
+            self._joins = Joins()
+            self._late: list[tuple[float, int, Verdict]] = []
+            self._arrivals = count(1)
 
     def count(self, source: Source) -> int:
         """Return how many spans of a source there are."""
         return len(self._timelines[source])
+
+    def waiting(self) -> int:
+        """Return how many evaluations and feedbacks are not on a span yet: it is not there, or they are late."""
+        with self._lock:
+            self._release()
+            return self._joins.waiting + len(self._late)
 
     def add_llm_obs(self, loaded: Iterable[Json]) -> int:
         """Add LLM Observability spans and return how many; each is an export's attributes, or a whole item."""
@@ -88,7 +99,10 @@ class Store:
                 span = Span(item, (0, 0), unexported)
                 span.position = self._place(start_of_llm_obs(span.attributes))
                 self._timelines["llm_obs"].add(span)
-                self._join_waiting(span)
+                if self.evaluation_delay_s:
+                    self._make_late(span)
+                self._joins.add_span(span)
+                shape_of(span)  # now, so that no search has to wait for it
                 added += 1
         return added
 
@@ -97,56 +111,50 @@ class Store:
         added = 0
         with self._lock:
             for one in loaded:
-                span = Span(apm_item(one), (0, 0))
+                item, unexported = apm_item(one)
+                span = Span(item, (0, 0), unexported)
                 span.position = self._place(start_of_apm(span.attributes))
                 self._timelines["apm"].add(span)
+                shape_of(span)
                 added += 1
         return added
 
-    def add_evaluation(self, span_id: str, name: str, verdict: Json, trace_id: str | None = None) -> bool:
-        """Attach an evaluator's verdict to a span, and tell whether the span is already there.
+    def add_evaluation(self, span_id: str, name: str, content: Json, trace_id: str | None = None) -> bool:
+        """Attach an evaluator's verdict to a span by its id, and tell whether it is there: `add_verdict` in short."""
+        return self.add_verdict(Verdict(name, content, ("span", span_id), trace_id))
 
-        A verdict that comes before its span waits for it. A second verdict under one name replaces the first.
-        """
+    def add_verdict(self, verdict: Verdict) -> bool:
+        """Attach a verdict to its span, and tell whether it is there; it waits for its span, and for its delay."""
         with self._lock:
-            spans = [s for s in self._by_span_id.get(span_id, ()) if _is_of_trace(s, trace_id)]
-            for span in spans:
-                _attach(span, name, verdict)
-            if not spans:
-                self._waiting[span_id].append((trace_id, name, verdict))
-            return bool(spans)
+            if self.evaluation_delay_s:
+                self._postpone(verdict)
+                return False
+            return self._joins.add_verdict(verdict)
 
     def between(
         self, source: Source, from_ns: int, to_ns: int, after: Position | None = None, newest_first: bool = False
     ) -> Sequence[Span]:
         """Return the spans of a source that start in a window, both ends included, in reading order."""
         with self._lock:
+            self._release()
             return self._timelines[source].between(from_ns, to_ns, after, newest_first)
 
     def _place(self, start_ns: int | None) -> Position:
-        self._arrivals += 1
-        return (int(self._now() * 1e9) if start_ns is None else start_ns, self._arrivals)
+        return (int(self._now() * 1e9) if start_ns is None else start_ns, next(self._arrivals))
 
-    def _join_waiting(self, span: Span) -> None:
-        span_id = span.attributes.get("span_id")
-        if not isinstance(span_id, str):
-            return
-        self._by_span_id[span_id].append(span)
-        waiting = self._waiting.pop(span_id, [])
-        for trace_id, name, verdict in waiting:
-            if _is_of_trace(span, trace_id):
-                _attach(span, name, verdict)
-            else:
-                self._waiting[span_id].append((trace_id, name, verdict))
+    def _make_late(self, span: Span) -> None:
+        """Take from a span the evaluations that it was loaded with, for later."""
+        span_id, trace_id = span.attributes.get("span_id"), span.attributes.get("trace_id")
+        evaluations = span.attributes.get("evaluation")
+        if isinstance(evaluations, dict) and isinstance(span_id, str) and isinstance(span.attributes, dict):
+            del span.attributes["evaluation"]
+            for name, content in evaluations.items():
+                self._postpone(Verdict(name, content, ("span", span_id), trace_id))
 
+    def _postpone(self, verdict: Verdict) -> None:
+        heapq.heappush(self._late, (self._now() + self.evaluation_delay_s, next(self._arrivals), verdict))
 
-def _is_of_trace(span: Span, trace_id: str | None) -> bool:
-    return trace_id is None or span.attributes.get("trace_id") == trace_id
-
-
-def _attach(span: Span, name: str, verdict: Json) -> None:
-    if not isinstance(span.attributes, dict):
-        return
-    # Replaced, not changed in place: a page that is being written keeps the verdicts it was built with.
-    known = span.attributes.get("evaluation")
-    span.attributes["evaluation"] = {**(known if isinstance(known, dict) else {}), name: verdict}
+    def _release(self) -> None:
+        """Join the late verdicts whose time has come."""
+        while self._late and self._late[0][0] <= self._now():
+            self._joins.add_verdict(heapq.heappop(self._late)[2])

@@ -1,57 +1,172 @@
-"""A plain page that shows what the sandbox holds."""
+"""A live page that shows what arrived, with its evaluations: made here as HTML, kept fresh by a small script."""
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping
 from html import escape
-from typing import Any
+from importlib.resources import files
+from string import Template
 
+import orjson
 from starlette.requests import Request
-from starlette.responses import HTMLResponse
+from starlette.responses import HTMLResponse, Response
+from starlette.routing import Route
 
-from evalforge.sandbox.spans import Source, Span
+from evalforge.sandbox.replies import Reply, to_response
+from evalforge.sandbox.spans import Json, Source, Span
 from evalforge.sandbox.state import Sandbox
 from evalforge.sandbox.times import iso_ms
 
-LATEST = 50
+LATEST = 100
+"""How many spans of a source the page shows, the newest first."""
 
-_COLUMNS: dict[Source, tuple[str, ...]] = {
-    "llm_obs": ("ml_app", "span_kind", "name", "status", "trace_id", "span_id"),
-    "apm": ("service", "type", "resource_name", "status", "trace_id", "span_id"),
-}
-_TITLES: dict[Source, str] = {"llm_obs": "LLM Observability", "apm": "APM"}
+_LONGEST_TEXT = 120
 _FOREVER_NS = 10**19
-_STYLE = (
-    "body{font:15px/1.5 system-ui,sans-serif;margin:2rem;max-width:80rem}"
-    "table{border-collapse:collapse;width:100%}"
-    "th,td{text-align:left;padding:.2rem .8rem .2rem 0;border-bottom:1px solid #ddd}"
-    "@media(prefers-color-scheme:dark){body{background:#111;color:#eee}th,td{border-color:#333}}"
+
+_WEB = files("evalforge.sandbox") / "web"
+_PAGE, _STYLE, _SCRIPT = ((_WEB / f"page.{kind}").read_text("utf-8") for kind in ("html", "css", "js"))
+
+_COLUMNS: dict[Source, tuple[tuple[str, str], ...]] = {
+    # heading, attribute
+    "llm_obs": (("application", "ml_app"), ("kind", "span_kind"), ("name", "name"), ("trace", "trace_id")),
+    "apm": (("service", "service"), ("type", "type"), ("name", "resource_name"), ("trace", "trace_id")),
+}
+_EMPTY = """<p>Nothing yet. An application with <code>ddtrace</code> sends to it with</p>
+<pre>export DD_TRACE_AGENT_URL={url}
+export DD_LLMOBS_ENABLED=1 DD_LLMOBS_ML_APP=my-app</pre>"""
+
+
+def _allowed(text: str) -> str:
+    return "'sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() + "'"
+
+
+POLICY = (
+    f"default-src 'none'; style-src {_allowed(_STYLE)}; script-src {_allowed(_SCRIPT)}; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
+"""The page runs its own script and style and nothing else, and talks to its own origin only."""
 
 
-async def overview(request: Request) -> HTMLResponse:
-    """Show the counts and the latest spans of both sources."""
-    sandbox: Sandbox = request.app.state.sandbox
-    tables = "".join(_table(sandbox, source) for source in _TITLES)
-    html = (
-        "<!doctype html><html lang=en><meta charset=utf-8><title>EvalForge sandbox</title>"
-        f"<style>{_STYLE}</style><h1>EvalForge sandbox</h1>"
-        f"<p>A local Datadog. It only stores and searches spans; everything is in memory.</p>{tables}"
-    )
-    headers = {"content-security-policy": "default-src 'none'; style-src 'unsafe-inline'"}
-    return HTMLResponse(html, headers=headers)
+def routes() -> list[Route]:
+    """Return the page's routes: the page, and the parts of it that change, as JSON."""
+    return [Route("/", _overview), Route("/sandbox/page", _parts)]
+
+
+async def _overview(request: Request) -> HTMLResponse:
+    page = Template(_PAGE).substitute(parts(request.app.state.sandbox, _url(request)), style=_STYLE, script=_SCRIPT)
+    headers = {"content-security-policy": POLICY, "x-content-type-options": "nosniff", "cache-control": "no-store"}
+    return HTMLResponse(page, headers=headers)
+
+
+async def _parts(request: Request) -> Response:
+    return to_response(Reply(200, orjson.dumps(parts(request.app.state.sandbox, _url(request)))))
+
+
+def _url(request: Request) -> str:
+    return str(request.base_url).rstrip("/")
+
+
+def parts(sandbox: Sandbox, url: str) -> dict[str, str]:
+    """Return the HTML of the page's living parts by their element's id; everything that was sent is escaped."""
+    return {
+        "counts": _counts(sandbox),
+        "llm_obs": _table(sandbox, "llm_obs") or _EMPTY.format(url=escape(url)),
+        "apm": _table(sandbox, "apm") or "<p>Nothing yet.</p>",
+        "arrivals": _arrivals(sandbox) or "<p>Nothing yet.</p>",
+    }
+
+
+def _counts(sandbox: Sandbox) -> str:
+    counts = {
+        "LLM spans": sandbox.store.count("llm_obs"),
+        "APM spans": sandbox.store.count("apm"),
+        "evaluations without their span yet": sandbox.store.waiting(),
+        "searches": len(sandbox.requests),
+    }
+    if sandbox.trouble.faults:
+        counts["faults in force"] = len(sandbox.trouble.faults)
+    return "<dl>" + "".join(f"<div><dt>{name}</dt><dd>{count:,}</dd></div>" for name, count in counts.items()) + "</dl>"
 
 
 def _table(sandbox: Sandbox, source: Source) -> str:
-    latest = sandbox.store.between(source, 0, _FOREVER_NS, newest_first=True)[:LATEST]
+    latest = sandbox.store.between(source, 0, _FOREVER_NS, newest_first=True)
+    if not latest:
+        return ""
     columns = _COLUMNS[source]
-    head = "".join(f"<th>{column}</th>" for column in ("start", *columns, "evaluations"))
-    rows = "".join(_row(span, columns) for span in latest)
-    count = sandbox.store.count(source)
-    return f"<h2>{_TITLES[source]}: {count:,} spans</h2><table><tr>{head}</tr>{rows}</table>"
+    headings = [
+        "started (UTC)",
+        *(heading for heading, _ in columns),
+        "status",
+        *(["evaluations"] if source == "llm_obs" else []),
+    ]
+    rows = "".join(_row(source, span) for span in latest[:LATEST])
+    more = f'<p class="more">and {len(latest) - LATEST:,} older ones</p>' if len(latest) > LATEST else ""
+    return _tabled(headings, rows) + more
 
 
-def _row(span: Span, columns: tuple[str, ...]) -> str:
-    evaluations = span.attributes.get("evaluation")
-    cells: list[Any] = [iso_ms(span.start_ns), *(span.attributes.get(column, "") for column in columns)]
-    cells.append(", ".join(evaluations) if isinstance(evaluations, dict) else "")
-    return "<tr>" + "".join(f"<td>{escape(str(cell)[:120])}</td>" for cell in cells) + "</tr>"
+def _tabled(headings: Iterable[str], rows: str) -> str:
+    head = "".join(f'<th scope="col">{heading}</th>' for heading in headings)
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
+
+
+def _row(source: Source, span: Span) -> str:
+    cells = [f'<td class="time">{_time(span)}</td>']
+    for heading, attribute in _COLUMNS[source]:
+        style = {"trace": ' class="id"', "name": ' class="name"'}.get(heading, "")
+        cells.append(f"<td{style}>{_shown(span.attributes.get(attribute))}</td>")
+    status = span.attributes.get("status") or "ok"
+    cells.append(f"<td>{_chip(status, 'error' if status == 'error' else 'ok')}</td>")
+    if source == "llm_obs":
+        cells.append(f"<td>{''.join(_chips(span))}</td>")
+    return f"<tr>{''.join(cells)}</tr>"
+
+
+def _time(span: Span) -> str:
+    # A time beyond what a date can be written for is possible: anything may be loaded.
+    return _clock(span.start_ns) if span.start_ns < 253_402_300_800 * 10**9 else "?"
+
+
+def _clock(ns: int) -> str:
+    """Return a time in UTC without its year, as `11-23 14:01:27.602`."""
+    return iso_ms(ns)[5:-1].replace("T", " ")
+
+
+def _chips(span: Span) -> Iterator[str]:
+    """Yield what was said of a span: its evaluations, then its feedback."""
+    for mark, verdicts in (("", span.attributes.get("evaluation")), ("feedback ", span.unexported.get("feedback"))):
+        for name, verdict in verdicts.items() if isinstance(verdicts, dict) else ():
+            said: Mapping[str, Json] = verdict if isinstance(verdict, dict) else {}
+            assessment = said.get("assessment")
+            judged = f" · {assessment}" if assessment else ""
+            style = assessment if assessment in ("pass", "fail") else ""
+            yield _chip(f"{mark}{name}: {_brief(said.get('value'))}{judged}", style)
+
+
+def _chip(text: Json, style: str) -> str:
+    return f'<span class="chip {style}">{_shown(text)}</span>'
+
+
+def _brief(value: Json) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _shown(value: Json) -> str:
+    """Return a value as escaped text, cut where it would fill the page; a lone surrogate becomes a question mark."""
+    text = "" if value is None else str(value)
+    cut = text if len(text) <= _LONGEST_TEXT else text[:_LONGEST_TEXT] + "…"
+    return escape(cut.encode(errors="replace").decode())
+
+
+def _arrivals(sandbox: Sandbox) -> str:
+    latest = list(sandbox.arrivals)[: -LATEST - 1 : -1]
+    rows = "".join(
+        f'<tr><td class="time">{_clock(int(one.at * 1e9))}</td><td class="id">{_shown(one.method)} '
+        f"{_shown(one.path)}</td><td>{one.spans:,}</td><td>{one.evaluations:,}</td><td>{one.dropped:,}</td></tr>"
+        for one in latest
+    )
+    return _tabled(("at (UTC)", "request", "spans", "evaluations", "dropped"), rows) if rows else ""

@@ -1,7 +1,8 @@
 """Datadog's search syntax: text to syntax tree, and syntax tree to a test for one span.
 
     query  := clause+ joined by AND (which may be left out) or OR; AND binds tighter
-    clause := "-" clause | "NOT" clause | "(" query ")" | field value | word | "quoted phrase"
+    clause := "-" clause | "NOT" clause | "(" query ")" | field value | name "IN" "[" words "]" | word | "quoted phrase"
+            | "_exists_:" name | "_missing_:" name
     field  := "@attribute.path:" | "tag:"
     value  := word | "quoted" | [low TO high] | <n  <=n  >n  >=n | "(" values joined by AND, OR, - ")"
 
@@ -9,7 +10,8 @@
 a lower-case `and` is a word to look for. Where Datadog's documentation asks for quotes or a backslash, an unescaped
 character is refused rather than guessed at, so that a query that works here works there.
 
-Source: https://docs.datadoghq.com/tracing/trace_explorer/query_syntax/
+Source: https://docs.datadoghq.com/tracing/trace_explorer/query_syntax/; existence and IN: the LLM Observability query parser
+of Datadog's test agent (github.com/DataDog/dd-apm-test-agent).
 """
 
 from __future__ import annotations
@@ -99,19 +101,21 @@ class Not:
 
 Node = Field | Text | And | Or | Not
 
-Kind = Literal["(", ")", "-", "AND", "OR", "field", "value", "end"]
+Kind = Literal["(", ")", "-", "AND", "OR", "IN", "field", "value", "end"]
 
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """One word of the syntax. `at` is its offset, `name` belongs to a field, `match` to a value."""
+    """One word of the syntax. `at` is its offset, `name` belongs to a field, `match` to a value, `words` to IN."""
 
     kind: Kind
     at: int
     name: str = ""
     match: Match | None = None
+    words: tuple[str, ...] = ()
 
 
+_IN = re.compile(r"IN\s*\[([^\[\]]*)\]")
 _RANGE = re.compile(r"\[\s*([^\s\[\]]+)\s+TO\s+([^\s\[\]]+)\s*\]")
 _COMPARE = re.compile(r"(<=|>=|<|>)([^\s()\"\[\]:<>=]+)")
 _OPERATORS: dict[str, Kind] = {"AND": "AND", "OR": "OR", "NOT": "-"}
@@ -143,6 +147,9 @@ def tokenize(text: str) -> Iterator[Token]:
             token, at = Token("value", start, match=Between(found[1], found[2])), found.end()
         elif found := _COMPARE.match(text, at):
             token, at = Token("value", start, match=Compare(found[1], found[2])), found.end()
+        elif not after_field and (found := _IN.match(text, at)):
+            words = tuple(word.strip().strip("\"'") for word in found[1].split(",") if word.strip())
+            token, at = Token("IN", start, words=words), found.end()
         elif char == "-" and not after_field:
             token, at = Token("-", start), at + 1
         else:
@@ -257,11 +264,15 @@ class _Parser:
             return Not(self._clause(field, depth + 1))
         if token.kind == "(":
             return self._closed(self.alternatives(field, depth + 1))
+        if token.kind == "field" and field is None and token.name in _EXISTENCE:
+            return _existence(token.name, self._take())
         if token.kind == "field" and field is None:
             if self.next.kind == "(":
                 self._take()
                 return self._closed(self.alternatives(token.name, depth + 1))
             return self._clause(token.name, depth)
+        if token.kind == "value" and isinstance(token.match, Literally) and self.next.kind == "IN" and field is None:
+            return Or(tuple(_leaf(token.match.text, Literally(word), token.at) for word in self._take().words))
         if token.kind == "value" and token.match is not None:
             return _leaf(field, token.match, token.at)
         what = "the end" if token.kind == "end" else f"{token.kind!r}"
@@ -271,6 +282,18 @@ class _Parser:
         if self._take().kind != ")":
             raise QueryError("a parenthesis is never closed")
         return node
+
+
+_EXISTENCE = ("_exists_", "_missing_")
+
+
+def _existence(asked: str, token: Token) -> Node:
+    if not isinstance(token.match, Literally):
+        raise QueryError(f"{asked}: wants a name at {token.at}")
+    name = token.match.text
+    places = (name, "@" + name.removeprefix("@")) if not name.startswith("@") else (name,)
+    exists = Or(tuple(_leaf(place, Glob("*"), token.at) for place in places))
+    return exists if asked == "_exists_" else Not(exists)
 
 
 def _leaf(field: str | None, match: Match, at: int) -> Node:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 
 import orjson
+from starlette.responses import Response
 
 JSON_API = "application/vnd.api+json"
 JSON = "application/json"
@@ -29,6 +30,11 @@ class Refused(Exception):  # noqa: N818 - it is an answer on its way out, not a 
     def __init__(self, reply: Reply) -> None:
         super().__init__(reply.status)
         self.reply = reply
+
+
+def to_response(reply: Reply, headers: Mapping[str, str] | None = None) -> Response:
+    """Return a reply for Starlette to send, with more headers if given."""
+    return Response(reply.body, reply.status, {**reply.headers, **(headers or {})}, media_type=reply.content_type)
 
 
 def reason(status: int) -> str:

@@ -10,6 +10,7 @@ import time
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from urllib.parse import urlencode
 
 import orjson
@@ -96,7 +97,7 @@ def response_body(page: Page, request: SearchRequest, started: float, base_url: 
 
 def _predicate(request: SearchRequest) -> Predicate[Span] | None:
     if request.query is not None:
-        return compile_query(request.query, _FIELDS[request.source])
+        return _compiled(request.source, request.query)
     wanted = [({"span_name": "name"}.get(key, key), value) for key, value in request.structured.items()]
     tags = [(key.lower(), value.lower()) for key, value in request.tags.items()]
     if not wanted and not tags:
@@ -105,6 +106,12 @@ def _predicate(request: SearchRequest) -> Predicate[Span] | None:
         all(span.attributes.get(key) == value for key, value in wanted)
         and all(value in span.tag(key) for key, value in tags)
     )
+
+
+@lru_cache(maxsize=32)
+def _compiled(source: Source, query: str) -> Predicate[Span]:
+    """Return a query as a test. Remembered, for every page of a reading asks the same."""
+    return compile_query(query, _FIELDS[source])
 
 
 def _first(window: Sequence[Span], matches: Predicate[Span] | None, limit: int) -> Sequence[Span]:
@@ -125,15 +132,16 @@ def _within(rows: Sequence[Span], max_bytes: int, include_attachments: bool) -> 
     size = 0
     for span in rows:
         item = span.item if include_attachments else _without_attachments(span.item)
-        written = _written(item)
-        size += len(written) + 1
+        line = written(item)
+        size += len(line) + 1
         if items and size > max_bytes:
             break
-        items.append(written)
+        items.append(line)
     return items
 
 
-def _written(item: Json) -> bytes:
+def written(item: Json) -> bytes:
+    """Return an item as the JSON that the response holds."""
     try:
         return orjson.dumps(item)
     except TypeError:
@@ -148,7 +156,7 @@ def _without_attachments(item: Json) -> Json:
     short = {
         side: _cut(attributes[side], [ATTACHMENT_BYTES])
         for side in ("input", "output")
-        if side in attributes and len(_written(attributes[side])) > ATTACHMENT_BYTES
+        if side in attributes and len(written(attributes[side])) > ATTACHMENT_BYTES
     }
     return {**item, "attributes": {**attributes, **short}} if short else item
 

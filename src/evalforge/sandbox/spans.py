@@ -19,10 +19,11 @@ class Span:
 
     `item` is what a search serves, usually `{"id", "type", "attributes"}`; tests may load anything, so it may be any
     JSON value, and then `attributes` is empty. `unexported` holds what Datadog can search but does not export
-    (`error`, `session_id`). `position` orders spans: start in nanoseconds, then order of arrival.
+    (`error`, `session_id`, `feedback`, APM's `operation_name`). `position` orders spans: start in nanoseconds, then order
+    of arrival. `shape` is kept by `shapes`, None until it is known.
     """
 
-    __slots__ = ("_tags", "attributes", "item", "position", "unexported")
+    __slots__ = ("_tags", "attributes", "item", "position", "shape", "unexported")
 
     def __init__(self, item: Json, position: tuple[int, int], unexported: Mapping[str, Json] | None = None) -> None:
         attributes = item.get("attributes") if isinstance(item, dict) else None
@@ -30,6 +31,7 @@ class Span:
         self.attributes: Mapping[str, Json] = attributes if isinstance(attributes, dict) else _NO_ATTRIBUTES
         self.unexported = unexported if unexported is not None else _NO_ATTRIBUTES
         self.position = position
+        self.shape: frozenset[str] | None = None
         self._tags: list[str] | None = None
 
     @property
@@ -37,13 +39,18 @@ class Span:
         """When the span started, in nanoseconds since the Unix epoch."""
         return self.position[0]
 
-    def tag(self, key: str) -> Sequence[str]:
-        """Every value of a tag, in lower case; a tag without a colon has the value `""`. `key` is in lower case."""
+    @property
+    def tags(self) -> Sequence[str]:
+        """Every tag, `key:value` in lower case."""
         if self._tags is None:
             tags = self.attributes.get("tags")
             self._tags = [tag.lower() for tag in tags if isinstance(tag, str)] if isinstance(tags, list) else []
+        return self._tags
+
+    def tag(self, key: str) -> Sequence[str]:
+        """Every value of a tag, in lower case; a tag without a colon has the value `""`. `key` is in lower case."""
         prefix = f"{key}:"
-        return [tag[len(prefix) :] for tag in self._tags if tag.startswith(prefix)] or (("",) if key in self._tags else ())
+        return [tag[len(prefix) :] for tag in self.tags if tag.startswith(prefix)] or (("",) if key in self.tags else ())
 
 
 def llm_obs_item(loaded: Json) -> tuple[Json, Mapping[str, Json] | None]:
@@ -63,11 +70,15 @@ def llm_obs_item(loaded: Json) -> tuple[Json, Mapping[str, Json] | None]:
     return whole, unexported if isinstance(unexported, dict) else None
 
 
-def apm_item(loaded: Json) -> Json:
-    """Return the item to serve, from a whole APM item."""
-    if isinstance(loaded, dict) and isinstance(loaded.get("attributes"), dict):
-        return {**loaded, "attributes": with_stored_tags(loaded["attributes"])}
-    return loaded
+def apm_item(loaded: Json) -> tuple[Json, Mapping[str, Json] | None]:
+    """Return the item to serve and its unexported part, from a whole APM item, which may carry `unexported`."""
+    if not isinstance(loaded, dict):
+        return loaded, None
+    whole = dict(loaded)
+    unexported = whole.pop("unexported", None)
+    if isinstance(whole.get("attributes"), dict):
+        whole["attributes"] = with_stored_tags(whole["attributes"])
+    return whole, unexported if isinstance(unexported, dict) else None
 
 
 def with_stored_tags(attributes: dict[str, Json]) -> dict[str, Json]:

@@ -28,6 +28,18 @@ class LoggedRequest:
     status: int
 
 
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """One body that an application sent, and what was in it; `dropped` counts what could not be read."""
+
+    at: float
+    method: str
+    path: str
+    spans: int
+    evaluations: int
+    dropped: int
+
+
 class Sandbox:
     """A local Datadog without its HTTP.
 
@@ -49,6 +61,7 @@ class Sandbox:
         self.max_response_bytes = max_response_bytes
         self.trouble = Plan()
         self.requests: deque[LoggedRequest] = deque(maxlen=REQUESTS_KEPT)
+        self.arrivals: deque[Arrival] = deque(maxlen=REQUESTS_KEPT)
         self.meters: dict[Source, Meter] = {}
         self.set_limits({**DEFAULT_LIMITS, **(limits or {})})
 

@@ -11,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from evalforge.sandbox.connections import Connections
+from evalforge.sandbox.payloads import UnreadableError, body_of
 from evalforge.sandbox.replies import (
     HTML,
     JSON_API,
@@ -19,6 +20,7 @@ from evalforge.sandbox.replies import (
     html_error,
     plain_error,
     reason,
+    to_response,
     too_many,
 )
 from evalforge.sandbox.requests import SearchRequest, read_body, read_parameters
@@ -26,11 +28,6 @@ from evalforge.sandbox.search import invalid_cursor, response_body, search
 from evalforge.sandbox.spans import Json, Source
 from evalforge.sandbox.state import LoggedRequest, Sandbox
 from evalforge.sandbox.trouble import Fault
-
-
-def to_response(reply: Reply, headers: Mapping[str, str] | None = None) -> Response:
-    """Return a reply for Starlette to send, with more headers if given."""
-    return Response(reply.body, reply.status, {**reply.headers, **(headers or {})}, media_type=reply.content_type)
 
 
 def key_refusal(request: Request, *names: str) -> int | None:
@@ -44,7 +41,10 @@ def search_endpoint(source: Source) -> Callable[[Request], Awaitable[Response]]:
 
     async def endpoint(request: Request) -> Response:
         sandbox: Sandbox = request.app.state.sandbox
-        body = await request.body()
+        try:
+            body = await body_of(request)
+        except (Refused, UnreadableError) as refused:
+            return to_response(refused.reply if isinstance(refused, Refused) else plain_error(400, str(refused)))
         response = await _answer(request, sandbox, source, body)
         asked = dict(request.query_params) if request.method == "GET" else _decoded(body)
         sandbox.requests.append(
@@ -80,12 +80,18 @@ async def _answer(request: Request, sandbox: Sandbox, source: Source, body: byte
         refusal = fault and _refusal(fault, sandbox, source)
         if refusal:
             return to_response(refusal, headers)
-        page = _page(sandbox, asked, fault, started, str(request.base_url).rstrip("/"))
+        page = _page(sandbox, asked, fault, started, _base_url(request))
     except Refused as refused:
         return to_response(refused.reply, headers)
     if fault is not None and fault.kind in ("cut", "reset"):
         return await _broken_off(request, fault, page, headers)
     return to_response(Reply(200, page, JSON_API), headers)
+
+
+def _base_url(request: Request) -> str:
+    """Return what the reader put before the search's path."""
+    base = request.path_params.get("base", "")
+    return str(request.base_url).rstrip("/") + (f"/{base}" if base else "")
 
 
 def _page(sandbox: Sandbox, asked: SearchRequest, fault: Fault | None, started: float, base_url: str) -> bytes:
