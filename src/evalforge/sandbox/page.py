@@ -115,7 +115,7 @@ def _tabled(headings: Iterable[str], rows: str) -> str:
 def _row(source: Source, span: Span) -> str:
     cells = [f'<td class="time">{_time(span)}</td>']
     for heading, attribute in _COLUMNS[source]:
-        style = {"trace": ' class="id"', "name": ' class="name"'}.get(heading, "")
+        style = {"trace": ' class="id"', "name": ' class="name"'}.get(heading, ' class="word"')
         cells.append(f"<td{style}>{_shown(span.attributes.get(attribute))}</td>")
     status = span.attributes.get("status") or "ok"
     cells.append(f"<td>{_chip(status, 'error' if status == 'error' else 'ok')}</td>")
