@@ -6,7 +6,6 @@ The official client is used, and imported only when a setting is a reference. Va
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ from evalforge.core.privacy import KeyRing
 from evalforge.errors import CredentialsError, SettingsError
 
 SECRET_TIMEOUT_S = 5.0
+SCOPES = ("https://www.googleapis.com/auth/cloud-platform",)
 _UNAVAILABLE = "secret_manager_unavailable"
 # How gRPC reports that the credentials themselves failed while a call was being made.
 _PLUGIN_FAILED = "metadata from plugin"
@@ -90,7 +90,7 @@ async def _secret_manager_value(name: str, reference: str, endpoint: str | None)
     import google_crc32c
 
     async with _translated(name, reference):
-        client = _client(endpoint)
+        client = await _client(endpoint)
         try:
             async with asyncio.timeout(SECRET_TIMEOUT_S):
                 answer = await client.access_secret_version(
@@ -109,25 +109,21 @@ async def _secret_manager_value(name: str, reference: str, endpoint: str | None)
         raise CredentialsError(f"{name}: {reference} is not text", code="secret_unusable") from None
 
 
-def _client(endpoint: str | None) -> Any:
+async def _client(endpoint: str | None) -> Any:
     from google.cloud.secretmanager_v1 import SecretManagerServiceAsyncClient
     from google.cloud.secretmanager_v1.services.secret_manager_service.transports import (
         SecretManagerServiceGrpcAsyncIOTransport,
     )
 
     if endpoint is None:
-        if not _on_google_cloud():
-            # Off Google Cloud the search for default credentials would wait seconds for a metadata server that is not there.
-            os.environ.setdefault("NO_GCE_CHECK", "true")
-        return SecretManagerServiceAsyncClient()
+        from evalforge.google_credentials import default_credentials
+
+        credentials, _ = await default_credentials(SCOPES)
+        return SecretManagerServiceAsyncClient(credentials=credentials)
     import grpc
 
     channel = grpc.aio.insecure_channel(endpoint)
     return SecretManagerServiceAsyncClient(transport=SecretManagerServiceGrpcAsyncIOTransport(channel=channel))
-
-
-def _on_google_cloud() -> bool:
-    return any(name in os.environ for name in ("K_SERVICE", "CLOUD_RUN_JOB", "GCE_METADATA_HOST", "KUBERNETES_SERVICE_HOST"))
 
 
 @asynccontextmanager

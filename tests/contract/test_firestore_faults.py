@@ -12,9 +12,10 @@ from typing import Any
 import grpc
 import pytest
 
+from evalforge import google_credentials
 from evalforge.core.ports import Selection, Store
 from evalforge.errors import EvalForgeError, StoreError, StoreUnavailableError
-from evalforge.stores.firestore import FirestoreStore, connection
+from evalforge.stores.firestore import FirestoreStore
 from tests.captures import NOW, capture, captures, merged
 from tests.contract.flaky_firestore import Fault, FlakyFirestore, answer_lost, partly, refused
 from tests.contract.stores import PREFIX, FirestorePlace
@@ -206,7 +207,7 @@ async def test_a_key_file_that_is_not_there_is_told(monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.usefixtures("no_credentials")
 async def test_a_metadata_server_that_never_answers_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connection, "CREDENTIALS_TIMEOUT_S", 0.3)
+    monkeypatch.setattr(google_credentials, "SEARCH_TIMEOUT_S", 0.3)
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()

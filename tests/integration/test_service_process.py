@@ -385,7 +385,7 @@ def test_exports_go_where_the_settings_say_and_nowhere_else(environment: dict[st
         for fields, status in (
             ({"destination": "other"}, 404),
             ({"destination": "../evals"}, 404),
-            ({"destination": "evals", "path": "/tmp/x"}, 422),
+            ({"destination": "evals", "path": "/etc/x"}, 422),
             ({}, 422),
         ):
             assert service.http.post("/exports", json=fields).status_code == status

@@ -226,12 +226,12 @@ def test_thresholds_and_the_sqlite_path_come_from_their_settings() -> None:
             "QUALITY_THRESHOLD": "0.3",
             "TOXICITY_THRESHOLD": "0.8",
             "IGNORED_EVALUATIONS": "csat",
-            "CAPTURE_STORE": "sqlite:////tmp/c.db",
+            "CAPTURE_STORE": "sqlite:////var/data/c.db",
         }
     )
     assert (settings.thresholds.quality, settings.thresholds.toxicity) == (0.3, 0.8)
     assert settings.thresholds.ignored_evaluations == {"csat"}
-    assert settings.sqlite_path == "/tmp/c.db"
+    assert settings.sqlite_path == "/var/data/c.db"
     assert Settings().sqlite_path is None
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import socket
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +12,7 @@ from pathlib import Path
 import grpc
 import pytest
 
-from evalforge import credentials
+from evalforge import credentials, google_credentials
 from evalforge.config import Secret, Settings
 from evalforge.credentials import key_ring_of, resolve_datadog_keys, resolve_key_ring
 from evalforge.errors import CredentialsError, SettingsError
@@ -123,6 +125,26 @@ async def test_without_google_credentials_the_error_says_how_to_get_them(
     with pytest.raises(CredentialsError, match="gcloud auth application-default login") as caught:
         await resolve_datadog_keys(settings)
     assert caught.value.code == "no_credentials"
+
+
+async def test_a_metadata_server_that_never_answers_is_not_waited_for(
+    manager: SecretManagerServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name in ("GOOGLE_APPLICATION_CREDENTIALS", "NO_GCE_CHECK"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("CLOUDSDK_CONFIG", str(tmp_path))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(google_credentials, "SEARCH_TIMEOUT_S", 0.3)
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        address = "{}:{}".format(*silent.getsockname())
+        monkeypatch.setenv("GCE_METADATA_IP", address)
+        monkeypatch.setenv("GCE_METADATA_HOST", address)
+        with pytest.raises(CredentialsError) as caught:
+            await resolve_datadog_keys(replace(settings_for(manager), secret_manager_endpoint=None))
+    assert caught.value.code == "no_credentials"
+    assert "NO_GCE_CHECK" not in os.environ, "on a Google machine, Firestore would no longer find the service account"
 
 
 async def test_missing_keys_are_named_both() -> None:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import random
-import threading
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from typing import Any, TypeVar
+from contextlib import contextmanager
+from typing import TypeVar
 
-import google.auth
 import grpc
 from google.api_core import exceptions as google_errors
 from google.auth import exceptions as auth_errors
@@ -17,12 +15,11 @@ from google.cloud.firestore_v1.services.firestore import FirestoreAsyncClient
 from google.cloud.firestore_v1.services.firestore.transports import FirestoreGrpcAsyncIOTransport
 
 from evalforge.errors import StoreError, StoreUnavailableError
+from evalforge.google_credentials import default_credentials
 
 DEFAULT_DATABASE = "(default)"
 FIRST_DELAY_S = 0.1
 LONGEST_DELAY_S = 5.0
-CREDENTIALS_TIMEOUT_S = 5.0
-"""How long to look for Google credentials: without a metadata server to answer, Google's search takes 12 s and more."""
 RETRY_AFTER_S = 30.0
 SCOPES = ("https://www.googleapis.com/auth/datastore",)
 
@@ -103,7 +100,7 @@ class Connection:
             channel = grpc.aio.insecure_channel(self._emulator_host)
             return FirestoreAsyncClient(transport=FirestoreGrpcAsyncIOTransport(channel=channel))
         with self.translated_errors():
-            credentials, project = await _default_credentials(CREDENTIALS_TIMEOUT_S)
+            credentials, project = await default_credentials(SCOPES)
         self._project = self._project or project
         if not self._project:
             raise StoreError("the Google project is not known: set GOOGLE_CLOUD_PROJECT")
@@ -138,7 +135,7 @@ class Connection:
             raise StoreError(f"{self} refused a request (gRPC code {code})") from error
         except google_errors.RetryError as error:
             raise StoreUnavailableError(f"{self} did not answer in time", retry_after_s=RETRY_AFTER_S) from error
-        except (auth_errors.GoogleAuthError, TimeoutError) as error:
+        except auth_errors.GoogleAuthError as error:
             raise StoreError(
                 f"{self}: no usable Google credentials were found: run where a service account is attached, "
                 "set GOOGLE_APPLICATION_CREDENTIALS, or set FIRESTORE_EMULATOR_HOST to use an emulator"
@@ -157,30 +154,3 @@ def code_of(error: google_errors.GoogleAPICallError) -> int:
     """The number of the gRPC status code, 2 (unknown) where there is none."""
     status = error.grpc_status_code
     return int(status.value[0]) if status is not None else 2
-
-
-async def _default_credentials(timeout_s: float) -> tuple[Any, str | None]:
-    # A daemon thread, because the search may hang on a metadata server that does not answer, and nobody should wait for
-    # it, the interpreter's end included.
-    loop = asyncio.get_running_loop()
-    found: asyncio.Future[tuple[Any, str | None]] = loop.create_future()
-
-    def tell(result: tuple[Any, str | None] | None, error: Exception | None) -> None:
-        if found.done():
-            return
-        if error is not None:
-            found.set_exception(error)
-        elif result is not None:
-            found.set_result(result)
-
-    def search() -> None:
-        result, failure = None, None
-        try:
-            result = google.auth.default(scopes=SCOPES)
-        except auth_errors.GoogleAuthError as error:
-            failure = error
-        with suppress(RuntimeError):  # the loop has ended: nobody waits any more
-            loop.call_soon_threadsafe(tell, result, failure)
-
-    threading.Thread(target=search, name="google-credentials", daemon=True).start()
-    return await asyncio.wait_for(found, timeout_s)
