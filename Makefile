@@ -37,9 +37,14 @@ check: $(BIN)/.dev  ## formatting, lint, types, generated docs
 docs: $(BIN)/.dev  ## write the generated parts of docs/
 	$(BIN)/python -m docs.generate
 
-bench: $(BIN)/.dev  ## measure, as ratios in one run, into docs/benchmarks.md
+$(BIN)/.bench: $(BIN)/.dev
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[bench]'
+	@touch $@
+
+bench: $(BIN)/.bench  ## measure, as ratios in one run, into docs/benchmarks.md
 	$(BIN)/python -m bench
 	$(BIN)/python -m bench.sandbox
+	$(BIN)/python -m bench privacy
 
 clean:  ## remove the virtual environment and caches
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist

@@ -2,6 +2,7 @@
 
     make bench                        all of it, some minutes
     python -m bench --spans 20000     one size only
+    python -m bench privacy           leaks, over-redaction, peers and speed of sanitizing (see bench/privacy)
 
 Each case is a process of its own, so that peak memory and CPU time are the operating system's own figures. The server makes
 each page once before anything is timed.
@@ -187,6 +188,11 @@ def measured(sizes: list[int]) -> str:
 
 def main() -> None:
     """The command line."""
+    if sys.argv[1:2] == ["privacy"]:
+        from bench.privacy.command import main as privacy
+
+        privacy(sys.argv[2:])
+        return
     parser = argparse.ArgumentParser(prog="python -m bench")
     parser.add_argument("--spans", type=int, action="append", help="size of the window; several may be given")
     parser.add_argument("--case", help=argparse.SUPPRESS)

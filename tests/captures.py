@@ -9,7 +9,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from evalforge.core.canonical import digest
-from evalforge.core.capture import FailureCapture, capture_of, merge
+from evalforge.core.capture import FailureCapture, capture_of, merge, with_root_user
 from evalforge.core.privacy.sanitized import SanitizedSpan
 from evalforge.core.signals import FailureType, Severity, Signal
 
@@ -132,6 +132,10 @@ def json_values(keys: st.SearchStrategy[str] = hostile_keys, leaves: st.SearchSt
     )
 
 
+user_hashes = st.sampled_from(["u1a2b_1", "u1a2b_2", "u1a2b_3"])
+"""The pseudonyms of three users."""
+
+
 @st.composite
 def sanitized_spans(draw: st.DrawFn, trace_id: str | None = None) -> SanitizedSpan:
     """Sanitized spans of one trace from few values, so that ids, times and digests meet often."""
@@ -170,7 +174,7 @@ def sanitized_spans(draw: st.DrawFn, trace_id: str | None = None) -> SanitizedSp
         apm_trace_id=draw(st.sampled_from([None, "a1", "b2"])),
         status_code=draw(st.sampled_from([None, 404, 500])),
         quality_score=draw(st.sampled_from([None, 0.1, 0.2])),
-        user_hash=draw(st.sampled_from([None, "u1a2b_1", "u1a2b_2", "u1a2b_3"])),
+        user_hash=draw(st.none() | user_hashes),
         digest=digest([payload, about]),  # as the sanitizer's: equal digests mean equal payloads, names and redactions
         **about,
     )
@@ -178,9 +182,9 @@ def sanitized_spans(draw: st.DrawFn, trace_id: str | None = None) -> SanitizedSp
 
 @st.composite
 def failure_captures(draw: st.DrawFn, trace_id: str | None = None) -> FailureCapture:
-    """Captures of one trace, of one to three failing spans."""
+    """Captures of one trace, of one to three failing spans, and of what roots say of its users."""
     parts = draw(st.lists(sanitized_spans(trace_id), min_size=1, max_size=3))
-    return merged(
+    whole = merged(
         *(
             capture_of(
                 part,
@@ -191,3 +195,6 @@ def failure_captures(draw: st.DrawFn, trace_id: str | None = None) -> FailureCap
             for part in parts
         )
     )
+    for user_hash, start_ns in draw(st.lists(st.tuples(user_hashes, st.integers(START_NS - 1, START_NS + 3)), max_size=2)):
+        whole = with_root_user(whole, user_hash, start_ns)
+    return whole

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from evalforge.core.ports import Checkpoint, Page, Rejected, SourceStatus
-from evalforge.core.span import Span
+from evalforge.core.span import Span, TraceIdKind
 from evalforge.core.window import Window
 from evalforge.errors import EvalForgeError
 
@@ -15,7 +15,8 @@ from evalforge.errors import EvalForgeError
 class FakeSource:
     """Spans in pages of `page_size`, oldest first. `fail_after` pages it raises `error` instead of the next page.
 
-    With `everything`, spans are given whatever the window.
+    With `everything`, spans are given whatever the window. `root_spans` are what `roots` finds, for `page_size` traces a
+    request; after `fail_roots_after` of these it raises `error`.
     """
 
     items: Sequence[Span | Rejected]
@@ -26,6 +27,9 @@ class FakeSource:
     everything: bool = False
     status: SourceStatus = field(init=False)
     asked: list[tuple[Window, Checkpoint | None]] = field(default_factory=list)
+    root_spans: Sequence[Span] = ()
+    fail_roots_after: int = 1_000_000
+    asked_roots: list[list[str]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.status = SourceStatus(self.name, mode="scan")
@@ -61,6 +65,15 @@ class FakeSource:
                     done=done,
                 ),
             )
+
+    async def roots(self, traces: Mapping[str, TraceIdKind], window: Window) -> AsyncGenerator[Sequence[Span], None]:
+        wanted = list(traces)
+        for at in range(0, len(wanted), self.page_size):
+            self.asked_roots.append(wanted[at : at + self.page_size])
+            if len(self.asked_roots) > self.fail_roots_after:
+                raise self.error or AssertionError("no error was given")
+            self.status.request_count += 1
+            yield [span for span in self.root_spans if span.trace_id in self.asked_roots[-1]]
 
 
 def ms(span: Span) -> int:

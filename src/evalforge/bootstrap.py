@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 
 from evalforge.config import EMULATOR_PROJECT, Settings
-from evalforge.core.ports import Source, Store
+from evalforge.core.ports import Erasure, Source, Store
 from evalforge.core.privacy import KeyRing, Sanitizer
+from evalforge.core.span import Json
+from evalforge.core.tombstones import Tombstones
 from evalforge.core.window import Window
 from evalforge.credentials import DatadogKeys, resolve_datadog_keys, resolve_key_ring
+from evalforge.erasure import Packages, PackagesErased, Target, erase, needs_ring, trace_target, user_target
+from evalforge.exports import OfUser, erasing
 from evalforge.ingest import Judge
-from evalforge.runs import Budget, RunProgress, RunReport, run
+from evalforge.runs import Budget, RunProgress, RunReport, check_keys, run
 from evalforge.sources.datadog.client import DatadogClient
 from evalforge.sources.datadog.reading import DatadogSource
+from evalforge.upkeep import AuditReport, audit, purge
 
 
 def utc_now() -> datetime:
@@ -56,12 +62,104 @@ async def ingest_once(
             filter_mode=settings.datadog_filter,
             clock=utc_now,
             on_page=on_page,
+            resolve_users=settings.datadog_resolve_users,
         )
+
+
+async def erase_once(settings: Settings, *, actor: str, user_id: Json = None, trace_id: str | None = None) -> Erasure:
+    """Erases what the store, and the export folders that the settings declare, hold of one user or of one trace.
+
+    Exactly one of `user_id` (raw, text or number) and `trace_id` is given.
+
+    Raises:
+        RequestError: the id names nobody.
+        SettingsError, CredentialsError: the hashing keys are missing or cannot be read.
+        StoreError, StoreUnavailableError: the erasure is not complete; calling again goes on.
+    """
+    ring = await resolve_key_ring(settings)
+    folders = {name: Path(folder) for name, folder in settings.export_destinations}
+    async with opened_store(settings) as store:
+        target = await _user(store, ring, user_id) if trace_id is None else await _trace(store, ring, trace_id)
+
+        async def elsewhere(earliest: datetime) -> tuple[str, ...]:
+            return await erasing.tasks_elsewhere(store, folders, earliest)
+
+        async def rows(tombstones: Tombstones) -> PackagesErased:
+            cleaning = await erasing.erase_rows(store, folders, tombstones)
+            return PackagesErased(cleaning.row_count, cleaning.tasks)
+
+        return await erase(store, ring, target, Packages(elsewhere, rows), actor=actor, clock=utc_now)
+
+
+async def user_in(settings: Settings, store: Store, user_id: Json) -> OfUser:
+    """The user with this raw id, as an export can be narrowed to.
+
+    Raises:
+        RequestError: the id names nobody.
+        SettingsError, CredentialsError: the hashing keys are missing or cannot be read.
+        StoreError, StoreUnavailableError: the ring lacks a key that stored hashes were made with.
+    """
+    return OfUser((await _user(store, await resolve_key_ring(settings), user_id)).user_hashes)
+
+
+async def _user(store: Store, ring: KeyRing, user_id: Json) -> Target:
+    target = user_target(user_id, ring)
+    await check_keys(store, ring)  # with a key missing, only a part would be found
+    return target
+
+
+async def _trace(store: Store, ring: KeyRing, trace_id: str) -> Target:
+    if needs_ring(trace_id):
+        await check_keys(store, ring)
+    return trace_target(trace_id, ring)
+
+
+async def audit_once(
+    settings: Settings,
+    report: AuditReport,
+    *,
+    fix: bool,
+    after: str | None = None,
+    on_progress: Callable[[AuditReport], None] | None = None,
+) -> AuditReport:
+    """Looks through the store by the present rules and settings, fills `report`, and mends what it finds if `fix`.
+
+    Raises:
+        RequestError: `after` is no position.
+        SettingsError, CredentialsError: the hashing keys cannot be read.
+        StoreError, StoreUnavailableError: what was mended stays; `report.position` says how far it came.
+    """
+    ring = await resolve_key_ring(settings)
+    async with opened_store(settings) as store:
+        return await audit(
+            store,
+            Sanitizer(ring, settings.text_policy),
+            fix=fix,
+            clock=utc_now,
+            report=report,
+            after=after,
+            on_progress=on_progress,
+        )
+
+
+async def purge_once(
+    settings: Settings, *, prefix: str, holder: str, on_deleted: Callable[[str, int], None] | None = None
+) -> Mapping[str, int]:
+    """Deletes everything under `prefix` in the store that CAPTURE_STORE names; how many documents, by collection.
+
+    Raises:
+        RunInProgressError: a run holds the lease; nothing was deleted.
+        StoreError, StoreUnavailableError: some documents may be deleted all the same.
+    """
+    async with opened_store(replace(settings, firestore_collection_prefix=prefix)) as store:
+        return await purge(store, holder=holder, clock=utc_now, on_deleted=on_deleted)
 
 
 def judge_of(settings: Settings, ring: KeyRing) -> Judge:
     """The rules and the sanitizer as the settings say."""
-    return Judge(settings.thresholds, ring, Sanitizer(ring), settings.datadog_site, settings.retention_days)
+    return Judge(
+        settings.thresholds, ring, Sanitizer(ring, settings.text_policy), settings.datadog_site, settings.retention_days
+    )
 
 
 @asynccontextmanager

@@ -11,6 +11,7 @@ from typing import Any, Literal, cast
 
 from evalforge.core import sites
 from evalforge.core.ports import FilterMode
+from evalforge.core.privacy import modes
 from evalforge.core.signals import Thresholds
 from evalforge.errors import SettingsError
 
@@ -136,6 +137,15 @@ def _sources(text: str) -> tuple[str, ...]:
     return names
 
 
+_SWITCH = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
+
+
+def _switch(text: str) -> bool:
+    if text.lower() not in _SWITCH:
+        raise _WrongError
+    return _SWITCH[text.lower()]
+
+
 def _site(text: str) -> str:
     site = text.lower()
     if site not in sites.SITES:
@@ -143,8 +153,11 @@ def _site(text: str) -> str:
     return site
 
 
-def _not_there_yet(text: str) -> tuple[str, ...]:
-    raise _WrongError("this version keeps every text closed; scrubbed and open texts are not there yet")
+def _text_paths(text: str) -> tuple[str, ...]:
+    try:
+        return modes.parse_paths(text)
+    except ValueError as wrong:
+        raise _WrongError(str(wrong)) from wrong
 
 
 def _store(text: str) -> str:
@@ -292,6 +305,13 @@ SETTINGS: tuple[Setting, ...] = (
         "a query of 1 to 1000 characters",
         _matching(r"[^\x00-\x1f]{1,1000}"),
     ),
+    Setting(
+        "DATADOG_RESOLVE_USERS",
+        "false",
+        "at the end of a run, look up the users of failing traces whose failing spans name none, on the traces' roots",
+        "true or false",
+        _switch,
+    ),
     Setting("DATADOG_ML_APPS", "", "only these LLM applications", "names separated by commas", _names(_EVALUATOR)),
     Setting("DATADOG_ENVS", "", "only these environments", "names separated by commas", _names(_EVALUATOR)),
     Setting(
@@ -357,21 +377,21 @@ SETTINGS: tuple[Setting, ...] = (
     Setting(
         "PII_TEXT_ALLOWLIST",
         "",
-        "texts to keep scrubbed; not there yet: this version keeps every text closed",
-        "empty",
-        _not_there_yet,
+        "texts to keep, scrubbed; only of captures that name a user",
+        modes.WANTS,
+        _text_paths,
     ),
     Setting(
         "PII_TEXT_OPEN",
         "",
-        "texts to keep as they are; not there yet: this version keeps every text closed",
-        "empty",
-        _not_there_yet,
+        "texts to keep as they are, personal data and all; PII_TEXT_ALLOWLIST must name them too",
+        modes.WANTS,
+        _text_paths,
     ),
     Setting(
         "PII_EXPLANATIONS",
         "scrubbed",
-        "evaluators' reasoning and error messages; this version keeps them closed either way",
+        "evaluators' reasoning, error messages and stacks, tools' error texts",
         "scrubbed or closed",
         _one_of("scrubbed", "closed"),
     ),
@@ -427,6 +447,7 @@ class Settings:
     datadog_api_url_trusted: str | None = None
     datadog_sources: tuple[str, ...] = ("llm_obs", "apm")
     datadog_apm_scope: str = "@llmobs_trace_id:*"
+    datadog_resolve_users: bool = False
     datadog_ml_apps: tuple[str, ...] = ()
     datadog_envs: tuple[str, ...] = ()
     datadog_filter: FilterMode = "auto"
@@ -480,6 +501,11 @@ class Settings:
                 )
             except ValueError:
                 problems.append(_problem(_ROW["DATADOG_API_URL"], environment["DATADOG_API_URL"].strip(), ""))
+        try:
+            modes.TextPolicy.of(values.get("pii_text_allowlist", ()), values.get("pii_text_open", ()))
+        except ValueError as wrong:
+            if not any(problem.startswith(("PII_TEXT_ALLOWLIST", "PII_TEXT_OPEN")) for problem in problems):
+                problems.append(_problem(_ROW["PII_TEXT_OPEN"], environment["PII_TEXT_OPEN"].strip(), str(wrong)))
         if problems:
             raise SettingsError(problems)
         return cls(**values, given=frozenset(given))
@@ -488,6 +514,15 @@ class Settings:
     def thresholds(self) -> Thresholds:
         """What the signal rules read."""
         return Thresholds(self.quality_threshold, self.toxicity_threshold, frozenset(self.ignored_evaluations))
+
+    @property
+    def text_policy(self) -> modes.TextPolicy:
+        """Which texts the sanitizer keeps, and how.
+
+        Raises:
+            ValueError: `pii_text_open` names what `pii_text_allowlist` does not; `from_environment` refuses that.
+        """
+        return modes.TextPolicy.of(self.pii_text_allowlist, self.pii_text_open, self.pii_explanations)
 
     @property
     def api_url(self) -> str:
@@ -544,4 +579,6 @@ def _shown(setting: Setting, value: Any) -> str:
         return ",".join(f"{name}={folder}" for name, folder in cast("tuple[tuple[str, str], ...]", value))
     if isinstance(value, tuple):
         return ",".join(value)
+    if isinstance(value, bool):
+        return str(value).lower()
     return f"{value:g}" if isinstance(value, float) else str(value)

@@ -10,7 +10,8 @@ EvalForgeError
 │   ├── SourceUnavailableError Datadog is down or unreachable beyond the retry budget
 │   ├── QuotaExhaustedError    Datadog's rate limit does not reset within the retry budget
 │   ├── StoreUnavailableError  the store did not answer in time
-│   └── RunInProgressError     another run holds the lease
+│   ├── RunInProgressError     another run holds the lease
+│   └── ErasedMeanwhileError   what was being exported was erased meanwhile
 ├── SkippableError             this one item only: it becomes a dead letter, the run goes on
 └── RequestError               the caller's mistake: the request must change
     └── NotFoundError          what the request names does not exist
@@ -133,6 +134,14 @@ class RunInProgressError(RetriableError):
         super().__init__(f"a run is going on: {holder}, since {since}", retry_after_s=retry_after_s)
         self.holder = holder
         self.since = since
+
+
+class ErasedMeanwhileError(RetriableError):
+    """Something was erased while an export was written: it is withdrawn, and can be made again at once."""
+
+    exit_code = 8
+    http_status = 503
+    code = "erased_meanwhile"
 
 
 class SkippableError(EvalForgeError):

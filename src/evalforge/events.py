@@ -17,6 +17,8 @@ from typing import Any, Literal, TextIO
 import orjson
 import structlog
 
+from evalforge.core.ports import COLLECTIONS
+
 Level = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
 
 
@@ -50,6 +52,8 @@ EVENTS: tuple[Event, ...] = (
             "updated",
             "unchanged",
             "refused",
+            "kept_out",
+            "expired",
             "request_count",
             "retry_count",
             "filter_gaps",
@@ -72,6 +76,22 @@ EVENTS: tuple[Event, ...] = (
         ("run_id", "trace_id", "span_id", "source", "stage", "reason", "action", "outcome"),
         "an item became a dead letter",
     ),
+    Event("captures.kept_out", "INFO", ("run_id", "count"), "captures of erased people or traces were not kept"),
+    Event(
+        "erasure.finished",
+        "INFO",
+        ("erasure_id", "kind", "captures", "dead_letters", "export_rows", "task_count"),
+        "an erasure is done; its tasks are a person's",
+    ),
+    Event("users.looked_up", "INFO", ("run_id", "looked_for", "found"), "the roots of traces without a user were asked for"),
+    Event("second_net.hit", "WARNING", ("run_id", "trace_id", "count"), "the second net closed what the sanitizer had left"),
+    Event(
+        "audit.finished",
+        "INFO",
+        ("fix", "documents", "leaking", "fixed", "removed", "leaks_left", "outdated"),
+        "every stored document was looked through",
+    ),
+    Event("store.purged", "WARNING", ("holder", *COLLECTIONS), "everything under the prefix was deleted"),
     Event("service.started", "INFO", ("host", "port", "store", "site"), "the service listens"),
     Event("service.misconfigured", "ERROR", ("problems",), "the service runs, but its settings are wrong: /health says 500"),
     Event("service.stopped", "INFO", (), "the service ended"),
@@ -80,6 +100,7 @@ EVENTS: tuple[Event, ...] = (
     Event(
         "export.written", "INFO", ("package_id", "destination", "format", "count", "sha256"), "an export package is there"
     ),
+    Event("export.rewritten", "INFO", ("package_id", "destination", "erased"), "erased lines were removed from a package"),
 )
 """Every event, as documented in docs/operations.md."""
 

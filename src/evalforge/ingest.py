@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -13,10 +13,21 @@ from typing import Any, Literal
 from evalforge.core.canonical import canonical_json
 from evalforge.core.capture import FailureCapture, capture_of, merge_by_trace
 from evalforge.core.ports import Checkpoint, DeadLetter, Page, Rejected, Source, Store, UpsertResult
-from evalforge.core.privacy import KeyRing, Sanitizer, safe_span_id, safe_trace_id, structure_of
-from evalforge.core.signals import Thresholds, find_signals
+from evalforge.core.privacy import (
+    ALONE,
+    KeyRing,
+    Neighbours,
+    Sanitizer,
+    TraceContext,
+    safe_span_id,
+    safe_trace_id,
+    structure_of,
+)
+from evalforge.core.privacy.net import SECOND_NET
+from evalforge.core.signals import Signal, Thresholds, find_signals
 from evalforge.core.span import Span
 from evalforge.core.window import Window
+from evalforge.erasure import Guard
 from evalforge.errors import SkippableError
 from evalforge.events import emit
 
@@ -28,7 +39,8 @@ class Tally:
     """What a run has seen so far. Items balance: `fetched == healthy + failing + rejected`; repeats count again.
 
     `healthy` counts spans that are no failure or out of scope. Captures are counted apart, once per write or look:
-    `created`, `updated`, `unchanged`, and `refused` by the store. `by_type` counts the created ones by failure type.
+    `created`, `updated`, `unchanged`, `refused` by the store, and `kept_out` because they were erased. `by_type` counts the
+    created ones by failure type.
     """
 
     fetched: int = 0
@@ -39,6 +51,7 @@ class Tally:
     updated: int = 0
     unchanged: int = 0
     refused: int = 0
+    kept_out: int = 0
     by_type: Counter[str] = field(default_factory=Counter)
 
     @property
@@ -64,9 +77,17 @@ class Judge:
             SkippableError: the span fails but cannot be captured; its code is the reason.
         """
         signals = find_signals(span, self.thresholds)
-        if not signals:
-            return None
-        sanitized = self.sanitizer.sanitize(span, signals)
+        return self.captured(span, signals, fetched_at) if signals else None
+
+    def captured(
+        self, span: Span, signals: tuple[Signal, ...], fetched_at: datetime, trace: TraceContext = ALONE
+    ) -> FailureCapture:
+        """The capture of a span that these signals made a failing one; `trace` is what its neighbours tell.
+
+        Raises:
+            SkippableError: the span cannot be captured; its code is the reason.
+        """
+        sanitized = self.sanitizer.sanitize(span, signals, trace)
         return capture_of(sanitized, site=self.site, fetched_at=fetched_at, retention_days=self.retention_days)
 
 
@@ -74,14 +95,17 @@ class Judge:
 class Reading:
     """What one pass over a window needs to know: whose run it is, the clock, and when to stop.
 
-    `should_stop` is asked after each stored page and gives a reason, or None to go on. `on_page` hears of each stored page.
+    `guard` keeps out what was erased. `should_stop` is asked after each stored page and gives a reason, or None to go on.
+    `on_page` hears of each stored page, `on_captures` of its captures and of what became of them.
     """
 
     run_id: str
     judge: Judge
+    guard: Guard
     clock: Callable[[], datetime]
     should_stop: Callable[[Tally], str | None]
     on_page: Callable[[Page], None]
+    on_captures: Callable[[Page, Sequence[FailureCapture], UpsertResult], None] = lambda page, captures, result: None
 
 
 async def ingest(
@@ -93,14 +117,18 @@ async def ingest(
     breaks in between is read again, and reading again changes nothing.
     """
     checkpoint, stopped = after, None
+    neighbours = Neighbours()
     async with aclosing(source.pages(window, after)) as pages:
         async for page in pages:
             now = reading.clock()
-            failing, letters = _judged(source, page, reading, now, tally)
-            captures = merge_by_trace(failing)
+            failing, letters = _judged(source, page, neighbours, reading, now, tally)
+            captures = await reading.guard.admitted(merge_by_trace(failing), page.spans)
             result = await store.upsert(captures, now=now)
             letters.extend(_refused_letters(source.name, captures, result, now))
+            letters = reading.guard.admitted_letters(letters)
             await store.keep(letters)
+            result = await reading.guard.confirmed(result, captures, letters, page.spans)
+            reading.on_captures(page, captures, result)
             await store.save_checkpoint(page.checkpoint)
             checkpoint = page.checkpoint
             _account(source, page, captures, result, letters, reading, tally)
@@ -111,21 +139,28 @@ async def ingest(
 
 
 def _judged(
-    source: Source, page: Page, reading: Reading, now: datetime, tally: Tally
+    source: Source, page: Page, neighbours: Neighbours, reading: Reading, now: datetime, tally: Tally
 ) -> tuple[list[FailureCapture], list[DeadLetter]]:
     judge = reading.judge
     failing: list[FailureCapture] = []
     letters = [_rejected_letter(source.name, rejected, judge.ring, now) for rejected in page.rejected]
+    found: list[tuple[Span, tuple[Signal, ...]]] = []
     for span in page.spans:
         try:
-            capture = judge.capture(span, now) if source.in_scope(span) else None
-        except SkippableError as error:
-            letters.append(_span_letter(span, error.code, judge.ring, now))
+            signals = find_signals(span, judge.thresholds) if source.in_scope(span) else ()
         except Exception:  # noqa: BLE001 - a span that nobody foresaw must not end the run; it is kept as a dead letter
             letters.append(_span_letter(span, "unexpected_error", judge.ring, now))
         else:
-            if capture is not None:
-                failing.append(capture)
+            if signals:
+                found.append((span, signals))
+    traces = neighbours.contexts(page.spans, [span for span, _ in found], judge.ring)
+    for span, signals in found:
+        try:
+            failing.append(judge.captured(span, signals, now, traces.get(span.trace_id, ALONE)))
+        except SkippableError as error:
+            letters.append(_span_letter(span, error.code, judge.ring, now))
+        except Exception:  # noqa: BLE001 - as above
+            letters.append(_span_letter(span, "unexpected_error", judge.ring, now))
     tally.fetched += page.item_count
     tally.rejected += len(letters)
     tally.failing += len(failing)
@@ -203,6 +238,7 @@ def _account(
     tally.updated += len(result.updated)
     tally.unchanged += len(result.unchanged)
     tally.refused += len(result.refused)
+    tally.kept_out = reading.guard.kept_out_count
     created = frozenset(result.created)
     tally.by_type.update(capture.failure_type.value for capture in captures if capture.trace_id in created)
     for event, trace_ids in (
@@ -212,6 +248,15 @@ def _account(
     ):
         for trace_id in trace_ids:
             emit(event, run_id=reading.run_id, trace_id=trace_id, action="upsert", outcome=event.partition(".")[2])
+    written = created.union(result.updated)
+    for capture in captures:
+        if capture.trace_id in written and capture.redactions.get(SECOND_NET):
+            emit(
+                "second_net.hit",
+                run_id=reading.run_id,
+                trace_id=capture.trace_id,
+                count=capture.redactions[SECOND_NET],
+            )
     for letter in letters:
         emit(
             "item.rejected",

@@ -9,13 +9,14 @@ import socket
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from evalforge.core.ports import Checkpoint, Lease, Page, Source, Store
 from evalforge.core.privacy import KeyRing
 from evalforge.core.window import Window, iso_ms
+from evalforge.erasure import Guard
 from evalforge.errors import (
     EvalForgeError,
     QuotaExhaustedError,
@@ -26,6 +27,7 @@ from evalforge.errors import (
 )
 from evalforge.events import emit
 from evalforge.ingest import Judge, Reading, Tally, ingest
+from evalforge.users import Lookup, Nameless, look_up_users
 
 LEASE_NAME = "ingestion"
 LEASE_LIFETIME_S = 60.0
@@ -75,7 +77,8 @@ class RunReport:
     """What one run did. `complete` is True only if every failing trace of the window is known to be captured.
 
     `incomplete_because` holds codes of `INCOMPLETE`. `error` is None, or code, message, http_status, exit_code and
-    retry_after_s of what ended the run; what was stored before stays stored.
+    retry_after_s of what ended the run; what was stored before stays stored. `user_lookup` is None when users
+    were not looked up on roots. `expired` is how many documents were deleted because their time was over.
     """
 
     run_id: str
@@ -91,6 +94,8 @@ class RunReport:
     incomplete_because: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     error: dict[str, Any] | None = None
+    user_lookup: Lookup | None = None
+    expired: int = 0
 
     @property
     def complete(self) -> bool:
@@ -121,13 +126,19 @@ class RunReport:
                 "updated": tally.updated,
                 "unchanged": tally.unchanged,
                 "refused": tally.refused,
+                "kept_out": tally.kept_out,
                 "created_by_type": dict(sorted(tally.by_type.items())),
             },
+            "expired": self.expired,
             "sources": self.sources,
             "filter_gaps": sorted({gap for source in self.sources for gap in source["filter_gaps"]}),
             "request_count": sum(source["request_count"] for source in self.sources),
             "retry_count": sum(source["retry_count"] for source in self.sources),
-            "user_hash": {"enabled": self.user_hash_enabled, "hint": None if self.user_hash_enabled else NO_SALT_HINT},
+            "user_hash": {
+                "enabled": self.user_hash_enabled,
+                "hint": None if self.user_hash_enabled else NO_SALT_HINT,
+                "lookup": self.user_lookup.document() if self.user_lookup else None,
+            },
             "warnings": self.warnings,
             "error": self.error,
         }
@@ -144,10 +155,12 @@ async def run(
     filter_mode: str,
     clock: Callable[[], datetime],
     on_page: Callable[[RunProgress], None] | None = None,
+    resolve_users: bool = False,
 ) -> RunReport:
     """Reads `window` from every source into the store, under the store's lease, and says what came of it.
 
-    A source whose last run stopped early first finishes that window, then reads what `window` has beyond it.
+    A source whose last run stopped early first finishes that window, then reads what `window` has beyond it. With
+    `resolve_users`, the users of captures that name none are looked up on the traces' roots after everything else.
 
     Raises:
         RunInProgressError: another run holds the lease.
@@ -164,7 +177,8 @@ async def run(
     )
     began = time.monotonic()
     async with _held_lease(store, holder, report.run_id, clock) as lease_is_lost:
-        await _check_keys(store, judge.ring)
+        await check_keys(store, judge.ring)
+        guard = await Guard.opened(store, judge.ring, run_id=report.run_id, clock=clock)
         emit(
             "run.started",
             run_id=report.run_id,
@@ -183,9 +197,14 @@ async def run(
                 return "time_budget"
             return "cap" if tally.capture_count >= budget.max_captures else None
 
+        nameless = Nameless() if resolve_users else None
         for source in sources:
-            if not await _read_source(source, store, judge, report, clock, should_stop, on_page):
+            if not await _read_source(source, store, judge, guard, report, clock, should_stop, on_page, nameless):
                 break
+        if nameless is not None:
+            await _look_up_users(nameless, sources, store, judge.ring, guard, report, clock, should_stop)
+            report.tally.kept_out = guard.kept_out_count
+        await _delete_expired(store, report, clock())
     for source in sources:
         _conclude(source, report)
     report.finished_at = clock()
@@ -198,10 +217,12 @@ async def _read_source(
     source: Source,
     store: Store,
     judge: Judge,
+    guard: Guard,
     report: RunReport,
     clock: Callable[[], datetime],
     should_stop: Callable[[Tally], str | None],
     on_page: Callable[[RunProgress], None] | None,
+    nameless: Nameless | None,
 ) -> bool:
     """Reads all windows that are due from one source; False when the run should not go on to the next."""
 
@@ -209,7 +230,9 @@ async def _read_source(
         if on_page is not None:
             on_page(_progress(source, page, report.tally))
 
-    reading = Reading(report.run_id, judge, clock, should_stop, heard)
+    reading = Reading(report.run_id, judge, guard, clock, should_stop, heard)
+    if nameless is not None:
+        reading = replace(reading, on_captures=nameless.hear)
     try:
         checkpoint = await store.load_checkpoint(source.name)
         for window, after in windows_due(report.window, checkpoint):
@@ -229,6 +252,43 @@ async def _read_source(
         # Each source has a quota of its own; any other trouble would meet the next source too.
         return isinstance(error, QuotaExhaustedError)
     return True
+
+
+async def _look_up_users(
+    nameless: Nameless,
+    sources: Sequence[Source],
+    store: Store,
+    ring: KeyRing,
+    guard: Guard,
+    report: RunReport,
+    clock: Callable[[], datetime],
+    should_stop: Callable[[Tally], str | None],
+) -> None:
+    """Looks for users on roots, if the run may go on; whatever prevents it is a warning."""
+
+    def stopped() -> str | None:
+        # The cap bounds how many captures are read; these are read already.
+        reason = should_stop(report.tally)
+        return None if reason == "cap" else reason
+
+    if not ring.keys:
+        report.warnings.append("DATADOG_RESOLVE_USERS is on, but no user can be hashed: PII_SALT is not set")
+        return
+    if report.error is not None and report.error["code"] != QuotaExhaustedError.code:
+        report.warnings.append("users were not looked up: the run ended with an error; a later run does")
+        return
+    report.user_lookup = await look_up_users(
+        sources, store, ring, nameless, guard=guard, run_id=report.run_id, clock=clock, should_stop=stopped
+    )
+    report.warnings.extend(report.user_lookup.warnings)
+
+
+async def _delete_expired(store: Store, report: RunReport, now: datetime) -> None:
+    """Deletes what is due, if the store does not do it by itself; where that fails the next run does it."""
+    try:
+        report.expired = await store.delete_expired(now=now)
+    except EvalForgeError as error:
+        report.warnings.append(f"what has expired was not deleted ({error.code}); the next run does it")
 
 
 def windows_due(asked: Window, checkpoint: Checkpoint | None) -> list[tuple[Window, Checkpoint | None]]:
@@ -281,8 +341,15 @@ def _error_document(error: EvalForgeError) -> dict[str, Any]:
     }
 
 
-async def _check_keys(store: Store, ring: KeyRing) -> None:
-    """A ring without a key that stored hashes were made with would split each user in two: stop before that."""
+async def check_keys(store: Store, ring: KeyRing) -> None:
+    """Makes sure that the ring has every key that stored hashes were made with, and remembers all of its own.
+
+    Without one of them each user would be split in two, and nobody could be found whole.
+
+    Raises:
+        StoreError: a key is missing; names the ids of both.
+        StoreUnavailableError
+    """
     known = await store.known_key_ids()
     present = frozenset(ring.key_ids)
     missing = sorted(known - present)
@@ -350,7 +417,8 @@ def _emit_summary(report: RunReport) -> None:
         window=str(report.window),
         duration_s=document["duration_s"],
         **document["items"],
-        **{name: document["captures"][name] for name in ("created", "updated", "unchanged", "refused")},
+        **{name: document["captures"][name] for name in ("created", "updated", "unchanged", "refused", "kept_out")},
+        expired=report.expired,
         request_count=document["request_count"],
         retry_count=document["retry_count"],
         filter_gaps=document["filter_gaps"],

@@ -22,6 +22,8 @@ RANKS = {
     "review": 3,
     "erasure": 3,
     "probes": 3,
+    "upkeep": 3,
+    "users": 3,
     "sources": 3,
     "stores": 3,
     "exports": 3,
@@ -31,7 +33,7 @@ RANKS = {
     "cli": 6,
     "sandbox": 7,
 }
-USE_CASES = {"ingest", "runs", "review", "erasure", "probes"}
+USE_CASES = {"ingest", "runs", "review", "erasure", "probes", "users", "upkeep"}
 IMPURE = {
     "os",
     "io",

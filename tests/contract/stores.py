@@ -9,6 +9,7 @@ import sqlite3
 import uuid
 from collections.abc import Mapping
 from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 from unittest import mock
@@ -40,7 +41,11 @@ class Place(Protocol):
         ...
 
     async def vandalize(self, trace_id: str) -> None:
-        """Replaces the facts of a stored capture by something of no shape, leaving it unexpired."""
+        """Replaces the facts of a stored capture by something of no shape, leaving it unexpired and its users named."""
+        ...
+
+    async def plant(self, collection: str, key: str) -> None:
+        """Puts a document of somebody else's into a collection: no shape of ours, and an escape that is none."""
         ...
 
 
@@ -80,7 +85,21 @@ class SqlitePlace:
         return {**json.loads(found.pop("facts")), **found, "processed": bool(found["processed"])}
 
     async def vandalize(self, trace_id: str) -> None:
-        await self.review(trace_id, {"facts": '{"trace_id": 7}', "fingerprint": "none"})
+        facts = {"trace_id": 7, "user_hashes": ((await self.fields(trace_id)) or {}).get("user_hashes")}
+        await self.review(trace_id, {"facts": json.dumps(facts), "fingerprint": "none"})
+
+    async def plant(self, collection: str, key: str) -> None:
+        await asyncio.to_thread(self._plant, collection, key)
+
+    def _plant(self, collection: str, key: str) -> None:
+        with closing(sqlite3.connect(self.path, timeout=30)) as connection, connection:
+            columns = connection.execute(f'PRAGMA table_info("{PREFIX}{collection}")').fetchall()
+            values = {name: "foreign" for _, name, _, is_needed, _, _ in columns if is_needed}
+            is_tombstone = collection == "tombstones"
+            values["id" if is_tombstone else next(name for _, name, _, _, _, is_key in columns if is_key)] = key
+            names, marks = ", ".join(f'"{name}"' for name in values), ", ".join("?" for _ in values)
+            statement = f'INSERT INTO "{PREFIX}{collection}" ({names}) VALUES ({marks})'
+            connection.execute(statement, list(values.values()))
 
 
 class FirestorePlace:
@@ -111,3 +130,7 @@ class FirestorePlace:
     async def vandalize(self, trace_id: str) -> None:
         fields = {"signals": "gone", "fingerprint": "none", "occurrences": firestore.DELETE_FIELD}
         await self.review(trace_id, fields)
+
+    async def plant(self, collection: str, key: str) -> None:
+        fields = {"foreign": "yes", "odd": {"evalforge:integer": "no number"}, "erased_at": datetime.now(UTC)}
+        await asyncio.to_thread(self.client.collection(f"{PREFIX}{collection}").document(key).set, fields)

@@ -6,6 +6,7 @@ import asyncio
 import dataclasses
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import grpc
 import pytest
 
 from evalforge import google_credentials
-from evalforge.core.ports import Selection, Store
+from evalforge.core.ports import DeadLetter, Erasure, Selection, Store
 from evalforge.errors import EvalForgeError, StoreError, StoreUnavailableError
 from evalforge.stores.firestore import FirestoreStore
 from tests.captures import NOW, capture, captures, merged
@@ -22,6 +23,12 @@ from tests.contract.stores import PREFIX, FirestorePlace
 from tests.emulator import free_port
 
 UNAVAILABLE = grpc.StatusCode.UNAVAILABLE
+USERS = frozenset({capture().user_hash or ""})
+ERASURE = Erasure("e1", NOW, "user", "cli", tuple(USERS), tuple(f"{number:032x}" for number in range(90_000)))
+
+
+async def all_of(stream: AsyncIterator[Any]) -> list[Any]:
+    return [one async for one in stream]
 
 
 @pytest.fixture
@@ -109,6 +116,80 @@ async def test_poison_that_only_firestore_knows_is_refused_alone(flaky: FlakyFir
     assert await store.count(now=NOW) == 40
 
 
+PASSING_FAULTS: dict[str, list[Fault]] = {
+    "requests fail": [refused(UNAVAILABLE), refused(grpc.StatusCode.ABORTED)],
+    "writes fail": [partly(8, 10, 14), partly(4)],
+    "answers are lost": [answer_lost(UNAVAILABLE), answer_lost(grpc.StatusCode.DEADLINE_EXCEEDED)],
+    "all of it": [partly(10), answer_lost(UNAVAILABLE), refused(UNAVAILABLE), partly(14)],
+}
+
+
+@pytest.mark.parametrize("name", PASSING_FAULTS)
+async def test_an_erasure_is_whole_whatever_befalls_its_writes(flaky: FlakyFirestore, store: Store, name: str) -> None:
+    flaky.faults.extend(PASSING_FAULTS[name])
+    await store.save_erasure(ERASURE)
+    assert not flaky.faults
+    assert await all_of(store.erasures()) == [ERASURE]
+    assert await store.erasure_epoch() != ""
+
+
+@pytest.mark.parametrize("written", [0, 1, 2, 3])
+async def test_an_erasure_that_breaks_off_is_no_record_until_it_is_whole(
+    flaky: FlakyFirestore, place: FirestorePlace, store: Store, written: int
+) -> None:
+    async def passed(request: bytes, context: Any, forward: Any) -> bytes:
+        answer: bytes = await forward(request)
+        return answer
+
+    denied = grpc.StatusCode.PERMISSION_DENIED
+    flaky.faults.extend([*[passed] * written, refused(denied)])
+    with pytest.raises(StoreError):
+        await store.save_erasure(ERASURE)
+    # Two further parts, then the record, then the epoch.
+    assert [one.id for one in await all_of(store.erasures())] == (["e1"] if written >= 3 else [])
+    assert await store.erasure_epoch() == ""
+    await store.save_erasure(ERASURE)
+    assert await all_of(store.erasures()) == [ERASURE]
+    assert await store.erasure_epoch() != ""
+
+
+@pytest.mark.parametrize("name", PASSING_FAULTS)
+async def test_deleting_deletes_all_and_counts_each_once(flaky: FlakyFirestore, store: Store, name: str) -> None:
+    nobody = [capture(number, user_hash=None) for number in range(500, 520)]
+    await store.upsert([*captures(120), *nobody], now=NOW)
+    await store.keep([letter(number) for number in range(70)])
+    flaky.faults.extend(PASSING_FAULTS[name])
+    assert await store.delete_dead_letters([str(number) for number in range(60)]) == 60
+    flaky.faults.extend(PASSING_FAULTS[name])
+    assert await store.delete_captures([one.trace_id for one in captures(40)], user_hashes=USERS) == 120
+    flaky.faults.extend(PASSING_FAULTS[name])
+    assert (await store.purge())["raw_traces"] == 20
+    assert await all_of(store.documents("dead_letters")) == await all_of(store.documents("raw_traces")) == []
+
+
+def letter(number: int) -> DeadLetter:
+    return DeadLetter(f"l{number}", "apm", "parse", "r", {}, NOW, NOW + timedelta(days=30), trace_id=str(number))
+
+
+async def test_a_rewrite_whose_answer_was_lost_says_no_and_has_been_done(flaky: FlakyFirestore, store: Store) -> None:
+    await store.upsert([capture()], now=NOW)
+    [before] = await all_of(store.documents("raw_traces"))
+    clean = dataclasses.replace(capture(), payload={"name": "clean"})
+    flaky.faults.append(answer_lost(UNAVAILABLE))
+    assert await store.rewrite(clean, before, now=NOW) is False
+    [after] = await all_of(store.documents("raw_traces"))
+    assert (after.document["trace_payload"], after.version != before.version) == ({"name": "clean"}, True)
+    flaky.faults.extend([refused(UNAVAILABLE), partly(10)])
+    assert await store.rewrite(capture(), after, now=NOW) is True
+
+
+async def test_reading_the_epoch_costs_one_document(flaky: FlakyFirestore, store: Store) -> None:
+    await store.save_erasure(ERASURE)
+    flaky.read_counts.clear()
+    await store.erasure_epoch()
+    assert flaky.read_counts == [1]
+
+
 CALLS: dict[str, Callable[[Store], Awaitable[Any]]] = {
     "upsert": lambda store: store.upsert([capture()], now=NOW),
     "get": lambda store: store.get(capture().trace_id, now=NOW),
@@ -117,6 +198,14 @@ CALLS: dict[str, Callable[[Store], Awaitable[Any]]] = {
     "load_checkpoint": lambda store: store.load_checkpoint("llm_obs"),
     "remember_key_ids": lambda store: store.remember_key_ids(frozenset({"1a2b"})),
     "packages": lambda store: store.packages(),
+    "save_erasure": lambda store: store.save_erasure(ERASURE),
+    "erasure_epoch": lambda store: store.erasure_epoch(),
+    "erasures": lambda store: all_of(store.erasures()),
+    "captures_of_users": lambda store: all_of(store.captures_of_users(USERS)),
+    "delete_captures": lambda store: store.delete_captures([capture().trace_id], user_hashes=USERS),
+    "delete_dead_letters": lambda store: store.delete_dead_letters(["1"]),
+    "documents": lambda store: all_of(store.documents("raw_traces")),
+    "purge": lambda store: store.purge(),
 }
 
 

@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import math
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -27,24 +25,10 @@ from evalforge.core.signals import FailureType, Severity
 from evalforge.core.window import Window
 from evalforge.errors import StoreError
 from tests.captures import NOW, START_NS, capture, captures, merged, signal, trace_id_of
-from tests.contract.stores import FirestorePlace, Place, SqlitePlace
+from tests.contract.stores import Place
 
 LATER = NOW + timedelta(minutes=5)
 AFTER_EXPIRY = NOW + timedelta(days=181)
-
-
-@pytest.fixture(params=["sqlite", "firestore"])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
-    if request.param == "sqlite":
-        return SqlitePlace(tmp_path)
-    return FirestorePlace(request.getfixturevalue("firestore_emulator"))
-
-
-@pytest.fixture
-async def store(place: Place) -> AsyncIterator[Store]:
-    opened = place.open()
-    yield opened
-    await opened.close()
 
 
 def counts(result: UpsertResult) -> tuple[int, int, int, int]:

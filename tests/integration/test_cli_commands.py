@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -87,8 +87,13 @@ def evalforge(environment: dict[str, str], *arguments: str, code: int = 0, cwd: 
     return done
 
 
-def on_a_terminal(environment: dict[str, str], *arguments: str, columns: int = 80) -> tuple[int, str]:
-    """The exit code of a command that believes in a terminal, and what it showed there."""
+def on_a_terminal(
+    environment: dict[str, str], *arguments: str, columns: int = 80, answers: Sequence[tuple[str, str]] = ()
+) -> tuple[int, str]:
+    """The exit code of a command that believes in a terminal, and what it showed there.
+
+    Each of `answers` is a text to wait for, and a line to type then.
+    """
     master, slave = pty.openpty()
     process = subprocess.Popen(
         [sys.executable, "-m", "evalforge", *arguments],
@@ -96,9 +101,11 @@ def on_a_terminal(environment: dict[str, str], *arguments: str, columns: int = 8
         stdin=slave,
         stdout=slave,
         stderr=slave,
+        start_new_session=True,  # away from whatever terminal the tests run on
     )
     os.close(slave)
     shown = bytearray()
+    waiting = list(answers)
     deadline = time.monotonic() + PATIENCE_S
     while time.monotonic() < deadline:
         ready, _, _ = select.select([master], [], [], 0.1)
@@ -110,6 +117,8 @@ def on_a_terminal(environment: dict[str, str], *arguments: str, columns: int = 8
             if not chunk:
                 break
             shown += chunk
+            if waiting and waiting[0][0].encode() in shown:
+                os.write(master, waiting.pop(0)[1].encode() + b"\n")
         elif process.poll() is not None:
             break
     os.close(master)

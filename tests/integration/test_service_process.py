@@ -134,7 +134,7 @@ def test_a_run_a_second_run_and_an_orderly_end(service: Service) -> None:
     assert items["fetched"] == items["healthy"] + items["failing"] + items["rejected"] > 0
     assert report["complete"] is True
     assert report["captures"]["created"] > 0
-    assert report["user_hash"] == {"enabled": True, "hint": None}
+    assert report["user_hash"] == {"enabled": True, "hint": None, "lookup": None}
     assert {source["name"] for source in report["sources"]} == {"llm_obs", "apm"}
     again = service.run_once(content=b'{"lookback": 24, "qualityThreshold": 0.5}', headers={"Content-Type": "text/plain"})
     captures = again.json()["captures"]
@@ -158,6 +158,7 @@ def test_health_and_the_other_routes(shared_service: Service) -> None:
     assert shared_service.http.get("/livez").json() == {"status": "ok"}
     assert set(shared_service.http.get("/openapi.json").json()["paths"]) == {
         "/ingestion/run-once",
+        "/privacy/erase",
         "/exports",
         "/health",
         "/livez",
@@ -309,7 +310,7 @@ def test_what_was_read_before_the_trouble_stays(service: Service, sandbox: Backg
         ({"DATADOG_SITE": "evil.com", "PORT": "x"}, "settings", "DATADOG_SITE"),
         ({"DATADOG_API_KEY": ""}, "keys", "DATADOG_API_KEY"),
         ({"PII_SALT": "short"}, "settings", "PII_SALT"),
-        ({"PII_TEXT_ALLOWLIST": "input"}, "settings", "PII_TEXT_ALLOWLIST"),
+        ({"PII_TEXT_ALLOWLIST": "*"}, "settings", "PII_TEXT_ALLOWLIST"),
     ],
 )
 def test_bad_settings_do_not_end_the_process(

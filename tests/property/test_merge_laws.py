@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evalforge.core import capture as capture_module
-from evalforge.core.capture import FailureCapture, merge
+from evalforge.core.capture import FailureCapture, merge, with_root_user
 from evalforge.stores.fitting import fit
-from tests.captures import failure_captures
+from tests.captures import START_NS, failure_captures, user_hashes
 
 _CAPS = ("MAX_SIGNALS", "MAX_SPAN_IDS", "MAX_OCCURRENCES", "MAX_USER_HASHES")
 
@@ -61,6 +61,31 @@ def test_any_order_with_any_repetition_gives_one_document(
         second = merge(second, part)
     assert first == second
     assert first.to_document() == second.to_document()
+
+
+@settings(max_examples=40)
+@given(failure_captures(), failure_captures(), user_hashes, st.integers(START_NS - 1, START_NS + 3))
+def test_a_roots_user_may_be_learned_before_or_after_any_merge(
+    one: FailureCapture, other: FailureCapture, user_hash: str, start_ns: int
+) -> None:
+    learned = with_root_user(one, user_hash, start_ns)
+    assert merge(learned, other) == with_root_user(merge(one, other), user_hash, start_ns)
+    assert with_root_user(learned, user_hash, start_ns) == learned
+    assert merge(one, learned) == merge(learned, one) == merge(learned, learned)
+
+
+@settings(max_examples=40)
+@given(failure_captures(), user_hashes, st.integers(START_NS - 1, START_NS + 3))
+def test_whom_a_failing_span_names_comes_before_whom_a_root_names(
+    one: FailureCapture, user_hash: str, start_ns: int
+) -> None:
+    learned = with_root_user(one, user_hash, start_ns)
+    assert learned.user_first_ns == one.user_first_ns
+    assert not {name for name, _ in learned.user_first_ns} & {name for name, _ in learned.root_user_first_ns}
+    if one.user_hash is not None and one.user_first_ns:
+        assert learned.user_hash == one.user_hash
+    elif not one.root_user_first_ns:
+        assert learned.user_hash == user_hash
 
 
 @settings(max_examples=40)

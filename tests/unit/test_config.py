@@ -77,6 +77,10 @@ TABLE: dict[str, tuple[list[tuple[str, Any]], list[str]]] = {
         ["logs", "llm_obs,logs", ",", "llm_obs apm"],
     ),
     "DATADOG_APM_SCOPE": ([("service:shop", "service:shop")], ["x" * 1001, "a\nb"]),
+    "DATADOG_RESOLVE_USERS": (
+        [("true", True), ("FALSE", False), ("1", True), ("0", False), ("yes", True), ("off", False)],
+        ["maybe", "2", "tru", "true,false"],
+    ),
     "DATADOG_ML_APPS": ([("a, b,a", ("a", "b"))], ["a\x01b", "x" * 201]),
     "DATADOG_ENVS": ([("prod,staging", ("prod", "staging"))], ["pr\x02od"]),
     "DATADOG_FILTER": ([("SCAN", "scan"), ("query", "query")], ["all", "auto,scan"]),
@@ -101,8 +105,32 @@ TABLE: dict[str, tuple[list[tuple[str, Any]], list[str]]] = {
         ["10.0.0.1:8080", "localhost", "localhost:0", "localhost:99999", "localhost:80/x", "evil.com:80"],
     ),
     "SECRET_MANAGER_ENDPOINT": ([("127.0.0.1:9", "127.0.0.1:9")], ["secretmanager.googleapis.com:443", ":9", "127.0.0.1:x"]),
-    "PII_TEXT_ALLOWLIST": ([], ["input", "*", "metadata.notes"]),
-    "PII_TEXT_OPEN": ([], ["output"]),
+    "PII_TEXT_ALLOWLIST": (
+        [
+            ("input", ("input",)),
+            ("input, output,input", ("input", "output")),
+            ("Prompt,response", ("Prompt", "response")),
+            (
+                "metadata.notes,evaluation.helpfulness-check.reasoning",
+                ("metadata.notes", "evaluation.helpfulness-check.reasoning"),
+            ),
+            ("attributes.gen_ai.prompt", ("attributes.gen_ai.prompt",)),
+        ],
+        [
+            "*",
+            "input,*",
+            "metadata.*",
+            "metadata",
+            "evaluation.x",
+            "tags",
+            "notes",
+            "input.",
+            ".input",
+            "metadata.user_email",
+            "a b",
+        ],
+    ),
+    "PII_TEXT_OPEN": ([], ["output", "*", "metadata"]),
     "PII_EXPLANATIONS": ([("closed", "closed")], ["open", "none"]),
     "RETENTION_DAYS": ([("1", 1), ("3650", 3650)], ["0", "3651", "180.5", "ever"]),
     "EXPORT_DESTINATIONS": (
@@ -169,8 +197,17 @@ def test_bad_values_are_refused_by_name_with_what_is_wanted(name: str, text: str
 def test_every_problem_is_told_at_once() -> None:
     with pytest.raises(SettingsError) as caught:
         Settings.from_environment({"PORT": "x", "HOST": "127.0.0.1", "DATADOG_SITE": "x", "PII_TEXT_OPEN": "input"})
-    assert [problem.partition(":")[0] for problem in caught.value.problems] == ["DATADOG_SITE", "PII_TEXT_OPEN", "PORT"]
-    assert "not there yet" in caught.value.message
+    assert [problem.partition(":")[0] for problem in caught.value.problems] == ["DATADOG_SITE", "PORT", "PII_TEXT_OPEN"]
+    assert "PII_TEXT_ALLOWLIST does not name input" in caught.value.message
+
+
+def test_open_texts_take_both_settings() -> None:
+    environment = {"PII_TEXT_ALLOWLIST": "input,metadata.userNotes", "PII_TEXT_OPEN": "Input,metadata.user_notes"}
+    with pytest.raises(SettingsError, match="PII_TEXT_ALLOWLIST does not name output"):
+        Settings.from_environment(environment | {"PII_TEXT_OPEN": "output"})
+    with pytest.raises(SettingsError) as caught:
+        Settings.from_environment(environment | {"PII_TEXT_ALLOWLIST": "*"})
+    assert [problem.partition(":")[0] for problem in caught.value.problems] == ["PII_TEXT_ALLOWLIST"]
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 
 from evalforge.core.ports import ExportPackage, Selection, Store, StoredCapture
-from evalforge.errors import RequestError, SettingsError, StoreUnavailableError
+from evalforge.errors import ErasedMeanwhileError, RequestError, SettingsError, StoreUnavailableError
 from evalforge.exports import Destination, capture_document, capture_line, json_bytes, write_package
 from evalforge.stores.sqlite import SqliteStore
 from tests.captures import NOW, capture, captures, json_values
@@ -24,12 +24,18 @@ from tests.captures import NOW, capture, captures, json_values
 
 @dataclass
 class FakeStore:
-    """The two ports that an export uses. It fails after `fail_after` captures."""
+    """What an export uses of a store. It fails after `fail_after` captures; it tells `epochs` in turn, the last for good."""
 
     stored: Sequence[StoredCapture] = ()
     fail_after: int = 1_000_000
     packages: list[ExportPackage] = field(default_factory=list)
     saving_fails: bool = False
+    epochs: Sequence[str] = ("",)
+
+    async def erasure_epoch(self) -> str:
+        epoch = self.epochs[0]
+        self.epochs = self.epochs[1:] or self.epochs
+        return epoch
 
     async def select(self, selection: Selection, *, now: datetime) -> AsyncIterator[StoredCapture]:
         for number, one in enumerate(self.stored):
@@ -208,3 +214,16 @@ async def test_a_folder_that_cannot_be_written_names_the_setting(tmp_path: Path)
     assert fake.packages[0].state == "failed"
     with pytest.raises(RequestError, match="cannot be written"):
         await write_package(store, Selection(), Destination(path=tmp_path / "file" / "x"), now=NOW)
+
+
+async def test_what_was_exported_while_something_was_erased_is_withdrawn(tmp_path: Path) -> None:
+    for destination in (Destination(path=tmp_path / "f.jsonl"), Destination("evals", folder=tmp_path)):
+        fake, store = store_of(stored=stored(1, 2), epochs=("a", "b"))
+        with pytest.raises(ErasedMeanwhileError, match="export again"):
+            await write_package(store, Selection(), destination, now=NOW)
+        assert names_in(tmp_path) == []
+        last = fake.packages[-1]
+        assert (last.state, last.reason, last.count, last.size_bytes) == ("failed", "erased_meanwhile", 0, 0)
+    _, store = store_of(stored=stored(1), epochs=("a", "b"))
+    with pytest.raises(ErasedMeanwhileError, match="standard output"):
+        await write_package(store, Selection(), Destination(stream=io.BytesIO()), now=NOW)

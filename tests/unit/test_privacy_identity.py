@@ -7,9 +7,12 @@ import hmac
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from evalforge.core.privacy import KeyRing, safe_trace_id, user_id_in
-from evalforge.core.privacy.identity import is_no_id, normal_user_id, safe_parent_id, safe_span_id
+from evalforge.core.privacy.identity import is_no_id, safe_parent_id, safe_span_id
+from evalforge.core.privacy.user_ids import normal_user_id
 from tests.spans import span
 
 NEW, OLD = b"new" * 16, b"old" * 16
@@ -62,6 +65,16 @@ def test_candidates_are_all_keys_and_the_lower_cased_spelling() -> None:
         (18446744073709551615, "18446744073709551615"),
         ("e\u0301lise", "\u00e9lise"),  # NFC
         ("\ud800", "\ud800"),
+        ("8841.0", "8841"),
+        ("\uff18\uff18\uff14\uff11", "8841"),  # full-width digits
+        ('"u-8841"', "u-8841"),
+        ("u-88\u200b41\ufeff", "u-8841"),
+        ("auth0%7C8841", "auth0|8841"),
+        ("007", "007"),
+        ("100%", "100%"),
+        ("50%25", "50%"),
+        ("%ff", "%ff"),  # no UTF-8
+        ("O&#39;Brien", "O'Brien"),
     ],
 )
 def test_normal_form(raw: Any, normal: str) -> None:
@@ -72,8 +85,81 @@ def test_normal_form(raw: Any, normal: str) -> None:
 @pytest.mark.parametrize(
     "raw",
     [
+        "maria.lopez@example.com",
+        "MARIA.LOPEZ@EXAMPLE.COM",
+        " maria.lopez@example.com\n",
+        "mailto:maria.lopez@example.com",
+        "MAILTO:Maria.Lopez@example.com?subject=hi",
+        "acct:maria.lopez@example.com",
+        "maria.lopez%40example.com",
+        "maria.lopez%2540example.com",
+        "maria.lopez&#64;example.com",
+        "maria.lopez@example.com.",
+        "Maria Lopez <maria.lopez@example.com>",
+        "<maria.lopez@example.com>",
+        '"maria.lopez@example.com"',
+        "\uff4daria.lopez\uff20example.com",
+        "maria.lopez\u200b@example.com",
+    ],
+)
+def test_every_spelling_of_an_address_gives_one_hash(raw: str) -> None:
+    assert RING.user_hash(raw) == RING.user_hash("maria.lopez@example.com")
+
+
+@pytest.mark.parametrize(
+    "pair",
+    [
+        ("jos\u00e9@example.com", "JOSE\u0301@example.com"),
+        ("maria@m\u00fcnchen.example", "maria@xn--mnchen-3ya.example"),
+        ("a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11", "A0EEBC99-9C0B-4EF8-BB6D-6BB9BD380A11"),
+        ("a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11", "{A0EEBC99-9C0B-4EF8-BB6D-6BB9BD380A11}"),
+        ("a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11", "urn:uuid:a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11"),
+        ("a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11", "a0eebc999c0b4ef8bb6d6bb9bd380a11"),
+        (18446744073709551615, "18446744073709551615"),
+        (8841.0, " 8841 "),
+    ],
+)
+def test_two_spellings_of_one_user_give_one_hash(pair: tuple[Any, Any]) -> None:
+    assert RING.user_hash(pair[0]) == RING.user_hash(pair[1]) is not None
+
+
+@pytest.mark.parametrize(
+    "pair",
+    [("aB1", "ab1"), ("007", "7"), ("u-1", "u_1"), ("maria@example.com", "maria@example.org"), ("u 1", "u1"), ("10", "1.0")],
+)
+def test_two_users_give_two_hashes(pair: tuple[str, str]) -> None:
+    assert RING.user_hash(pair[0]) != RING.user_hash(pair[1])
+
+
+@given(st.text(st.characters(exclude_categories=()), max_size=40) | st.integers() | st.floats())
+def test_the_normal_form_is_its_own_normal_form(raw: Any) -> None:
+    user_id = normal_user_id(raw)
+    assert user_id is None or normal_user_id(user_id) in (user_id, None)
+
+
+@pytest.mark.parametrize("unit", ["%25", "&amp;", '"', "a\u0301", "\u200b", "mailto:", "<", "%", "@", "{"])
+def test_a_hostile_id_is_bounded(unit: str) -> None:
+    assert normal_user_id(unit * 100_000) is None
+    normal_user_id(unit * (1_000 // len(unit)))
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
         "",
         "  ",
+        "x" * 1_001,
+        "[redacted:text 12]",
+        "[EMAIL_1]",
+        "[object Object]",
+        "<redacted>",
+        "***",
+        "{{user_id}}",
+        "${USER_ID}",
+        "(not set)",
+        "00000000-0000-0000-0000-000000000000",
+        "AnonymousUser",
+        '"null"',
         "unknown",
         "Unknown",
         "null",
@@ -131,6 +217,51 @@ PLACES += [
     for key in ("user.id", "usr.id", "user_id", "usr_id", "User.Id", "enduser.id", "end_user_id", "userid")
 ]
 PLACES += [
+    (f"before it: {key}", {place: {key: "u-8841"}})
+    for place in ("metadata", "attributes")
+    for key in (
+        "x-user-id",
+        "app.user.id",
+        "traceloop.association.properties.user_id",
+        "langfuse.user.id",
+        "gen_ai.user.id",
+        "http.request.header.x-user-id",
+        "currentUserId",
+    )
+]
+PLACES += [
+    (f"wrapped {n}", {"metadata": wrapped})
+    for n, wrapped in enumerate(
+        [
+            {"attributes": [{"key": "user.id", "value": "u-8841"}]},
+            {"attributes": [{"key": "user.id", "value": {"stringValue": "u-8841"}}]},
+            {"fields": [{"name": "plan", "value": "pro"}, {"name": "USER_ID", "value": 8841}]},
+            {"pairs": [["plan", "pro"], ["user_id", "u-8841"]]},
+            {"context": '{"usr": {"id": "u-8841"}}'},
+            {"user": '{"id": 8841, "plan": "pro"}'},
+            {"events": '[{"user_id": "u-8841"}]'},
+            {"tags": ["env:prod", "user_id:u-8841"]},
+            {"ddtags": "env:prod,usr.id:u-8841"},
+            {"baggage": "plan=pro;user.id=u-8841"},
+            {"http.url": "https://shop.example/cart?user_id=u-8841&x=1"},
+            {"user_id": ["u-8841"]},
+            {"user_id": {"value": 8841}},
+            {"currentUser": {"id": "u-8841"}},
+            {"user": {"_id": "u-8841"}},
+            {"user": {"sub": "u-8841"}},
+            {"endUser": {"userId": "u-8841"}},
+            {"user\u200b_id": "u-8841"},
+            {"\uff55ser_id": "u-8841"},
+        ]
+    )
+]
+PLACES += [
+    ("tag user", {"tags": (("env", "prod"), ("user", "u-8841"))}),
+    ("a metric", {"metrics": {"user_id": 8841.0}}),
+    (
+        "what ddtrace records of user=",
+        {"attributes": {"openai": {"request": {"user": "x"}}, "openai.request.user": "u-8841"}},
+    ),
     ("OpenAI's user=", {"metadata": {"user": "u-8841"}}),
     ("deep", {"metadata": {"context": {"request": {"user": {"id": "u-8841"}}}}}),
     ("in a list", {"metadata": {"events": [{"user_id": "u-8841"}]}}),
@@ -141,7 +272,7 @@ PLACES += [
 @pytest.mark.parametrize(("where", "fields"), PLACES, ids=[where for where, _ in PLACES])
 def test_each_spelling_in_each_place(where: str, fields: dict[str, Any]) -> None:
     found = user_id_in(span(**fields))
-    assert str(found).removeprefix("u-") == "8841"
+    assert str(normal_user_id(found)).removeprefix("u-") == "8841"
 
 
 @pytest.mark.parametrize(
@@ -156,6 +287,12 @@ def test_each_spelling_in_each_place(where: str, fields: dict[str, Any]) -> None
         ({"metadata": {"nested": {"user_id": "deep"}, "usr_id": "shallow"}}, "shallow"),
         ({"metadata": {"user_id": None}, "tags": (("user_id", ""),)}, None),
         ({"metadata": {"customer_id": "c-1"}}, None),
+        ({"metadata": {"x_user_id": "beside"}, "tags": (("user.id", "exact"),)}, "exact"),
+        ({"metadata": {"user": "bare", "app.user_id": "beside"}}, "beside"),
+        ({"metadata": {"assignee_user_id": "u-2"}}, None),
+        ({"metadata": {"user_id_hash": "abc", "user_id_type": "uuid", "user_ids": ["a", "b"]}}, None),
+        ({"attributes": {"db": {"user": "postgres"}}}, None),
+        ({"metadata": {"user": {"name": "Maria"}}}, None),
     ],
 )
 def test_one_order_of_precedence(fields: dict[str, Any], winner: str | None) -> None:

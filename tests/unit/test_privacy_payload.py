@@ -10,7 +10,7 @@ import pytest
 from evalforge.core.canonical import canonical_json
 from evalforge.core.privacy import KeyRing, Sanitizer
 from evalforge.core.privacy.fields import FIELD_ROWS
-from evalforge.core.privacy.payload import MAX_PAYLOAD_BYTES
+from evalforge.core.privacy.finishing import MAX_PAYLOAD_BYTES
 from evalforge.core.privacy.values import Kind
 from evalforge.core.privacy.walk import MAX_ITEMS, MAX_KEYS
 from evalforge.core.signals import SPELLINGS, Thresholds, find_signals
@@ -152,7 +152,7 @@ def test_evaluations() -> None:
     assert payload_of(evaluations=evaluations)["evaluation"] == bodies
 
 
-def test_what_evaluators_wrote_is_closed() -> None:
+def test_what_evaluators_wrote_is_scrubbed_or_left_out() -> None:
     body = {
         "reasoning": f"Answer invents a refund for {EMAIL}",
         "llm_output": EMAIL,
@@ -167,8 +167,8 @@ def test_what_evaluators_wrote_is_closed() -> None:
         "eval_metric_type": "categorical",
         "assessment": "fail",
         "status": "OK",
-        "reasoning": "[redacted:text 51]",
-        "error": {"type": "openai.RateLimitError", "message": "[redacted:text 23]", "stack": "[redacted:text 23]"},
+        "reasoning": "Answer invents a refund for [EMAIL_1]",
+        "error": {"type": "openai.RateLimitError", "message": "[EMAIL_1]", "stack": "[EMAIL_1]"},
     }
     assert result.redactions["unknown_key"] == 3
 
@@ -185,22 +185,22 @@ def test_personal_evaluation_values(value: Any) -> None:
 # -- errors ---------------------------------------------------------------------------------------------------------------
 
 ERROR = {"type": "openai.BadRequestError", "message": f"declined for {EMAIL}", "stack": f"Traceback {EMAIL}"}
-CLOSED = {"type": "openai.BadRequestError", "message": "[redacted:text 36]", "stack": "[redacted:text 33]"}
+SCRUBBED = {"type": "openai.BadRequestError", "message": "declined for [EMAIL_1]", "stack": "Traceback [EMAIL_1]"}
 
 
 @pytest.mark.parametrize(
     ("fields", "path", "kept"),
     [
-        ({"error": ERROR}, ["error"], CLOSED),
-        ({"attributes": {"error": ERROR}}, ["attributes", "error"], CLOSED),
-        ({"metadata": {"error": ERROR}}, ["metadata", "error"], CLOSED),
+        ({"error": ERROR}, ["error"], SCRUBBED),
+        ({"attributes": {"error": ERROR}}, ["attributes", "error"], SCRUBBED),
+        ({"metadata": {"error": ERROR}}, ["metadata", "error"], SCRUBBED),
         ({"metadata": {"error.type": "ValueError"}}, ["metadata", "error.type"], "ValueError"),
         ({"attributes": {"error.type": "ValueError"}}, ["attributes", "error.type"], "ValueError"),
-        ({"metadata": {"step": {"error": ERROR}}}, ["metadata", "step", "error"], CLOSED),
+        ({"metadata": {"step": {"error": ERROR}}}, ["metadata", "step", "error"], SCRUBBED),
         ({"tags": (("error.type", "builtins.ValueError"),)}, ["tags", "error.type"], "builtins.ValueError"),
         ({"tags": (("error_type", "builtins.ValueError"),)}, ["tags", "error_type"], "builtins.ValueError"),
-        ({"attributes": {"error.message": EMAIL}}, ["attributes", "error.message"], "[redacted:text 23]"),
-        ({"error": EMAIL}, ["error"], "[redacted:text 23]"),
+        ({"attributes": {"error.message": EMAIL}}, ["attributes", "error.message"], "[EMAIL_1]"),
+        ({"error": EMAIL}, ["error"], "[EMAIL_1]"),
         ({"error": 1}, ["error"], 1),
     ],
 )

@@ -14,12 +14,16 @@ from evalforge.core.ports import Selection
 from evalforge.errors import RequestError
 from evalforge.service import schema
 from evalforge.service.requests import (
+    ERASE_FIELDS,
     EXPORT_FIELDS,
     MAX_BODY_BYTES,
     RUN_FIELDS,
+    EraseRequest,
     ExportRequest,
     RunRequest,
+    erase_request,
     export_request,
+    read_body_fields,
     read_fields,
     run_request,
 )
@@ -178,7 +182,62 @@ def test_exports_that_may_not(fields: dict[str, Any], field: str) -> None:
     assert caught.value.message.isprintable()
 
 
+GOOD_ERASURES: list[tuple[bytes, EraseRequest]] = [
+    (b'{"user_id": "ann@example.com"}', EraseRequest("ann@example.com")),
+    (b'{"user_id": 8841, "actor": "dpo"}', EraseRequest(8841, actor="dpo")),
+    (b'{"user_id": null, "trace_id": "6b03", "actor": null}', EraseRequest(trace_id="6b03")),
+    (b'{"user_id": "\\ud800"}', EraseRequest("\ud800")),
+]
+
+
+@pytest.mark.parametrize(("body", "wanted"), GOOD_ERASURES)
+async def test_erasures_that_may_be_asked_for(body: bytes, wanted: EraseRequest) -> None:
+    asked = erase_request(await read_body_fields(request_of(body, chunk=3)))
+    assert asked == wanted
+    assert "ann" not in repr(asked)
+    assert "6b03" not in repr(asked)
+
+
+@pytest.mark.parametrize(
+    ("body", "query", "field"),
+    [
+        (b"", b"", "user_id"),
+        (b"{}", b"", "user_id"),
+        (b'{"user_id": "jane", "trace_id": "1"}', b"", "user_id"),
+        (b'{"user_id": "jane", "user_id": "joe"}', b"", "user_id"),
+        (b'{"user_id": ""}', b"", "user_id"),
+        (b'{"user_id": "  "}', b"", "user_id"),
+        (b'{"user_id": true}', b"", "user_id"),
+        (b'{"user_id": 1.5}', b"", "user_id"),
+        (b'{"user_id": ["jane"]}', b"", "user_id"),
+        (b'{"user_id": {"jane": 1}}', b"", "user_id"),
+        (b'{"user_id": ' + b"9" * 4000 + b"}", b"", "user_id"),
+        (b'{"user_id": ' + b"9" * 9000 + b"}", b"", None),
+        (b'{"user_id": "' + b"jane" * 1100 + b'"}', b"", "user_id"),
+        (b'{"trace_id": 7}', b"", "trace_id"),
+        (b'{"trace_id": ""}', b"", "trace_id"),
+        (b'{"user_id": "jane", "actor": ""}', b"", "actor"),
+        (b'{"user_id": "jane", "actor": "a\\nb"}', b"", "actor"),
+        (b'{"user_id": "jane", "actor": 7}', b"", "actor"),
+        (b'{"jane@example.com": 1}', b"", None),
+        (b'{"user_id": "jane"}', b"actor=jane", None),
+        (b"", b"user_id=jane", None),
+        (b'["jane"]', b"", None),
+        (b"jane", b"", None),
+    ],
+    ids=lambda part: ascii(part)[:50],
+)
+async def test_erasures_that_may_not_and_nothing_sent_is_quoted(body: bytes, query: bytes, field: str | None) -> None:
+    with pytest.raises(RequestError) as caught:
+        erase_request(await read_body_fields(request_of(body, query)))
+    assert caught.value.field == field
+    assert "jane" not in caught.value.message
+    assert caught.value.message.isprintable()
+
+
 def test_the_published_schema_names_what_the_parsers_take() -> None:
     assert list(schema.RUN_PROPERTIES) == list(RUN_FIELDS)
     assert tuple(schema.EXPORT_PROPERTIES) == EXPORT_FIELDS
-    json.dumps([schema.RUN_ONCE, schema.EXPORT])
+    assert tuple(schema.ERASE_PROPERTIES) == ERASE_FIELDS
+    assert "parameters" not in schema.ERASE
+    json.dumps([schema.RUN_ONCE, schema.EXPORT, schema.ERASE])

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import sqlite3
 from contextlib import closing
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from evalforge.core.ports import Selection
+from evalforge.core.ports import Erasure, Selection
 from evalforge.errors import EvalForgeError, StoreError, StoreUnavailableError
 from evalforge.stores.sqlite import SqliteStore
 from evalforge.stores.sqlite_file import Execute, SqliteFile
@@ -114,6 +116,42 @@ async def test_many_may_make_the_file_at_once(tmp_path: Path) -> None:
         assert await stores[0].count(now=NOW) == 6
         for store in stores:
             await store.close()
+
+
+async def test_what_is_deleted_or_replaced_is_in_no_byte_of_the_file(tmp_path: Path) -> None:
+    """Long enough to need pages of its own, and read while the store is open: its log counts too."""
+    store = SqliteStore(str(tmp_path / "a.db"), prefix="p_")
+    marked = [capture(number, payload={"words": "needle in a haystack " * 400}) for number in range(30)]
+    await store.upsert([*marked, *captures(60)[40:]], now=NOW)
+    assert b"needle" in everything_in(tmp_path)
+    [old] = [one async for one in store.documents("raw_traces") if one.key == marked[0].document_id]
+    assert await store.rewrite(dataclasses.replace(marked[0], payload={}), old, now=NOW)
+    assert await store.delete_captures([one.trace_id for one in marked[1:10]]) == 9
+    assert await store.delete_captures([one.trace_id for one in marked[10:]]) == 20
+    assert b"needle" not in everything_in(tmp_path)
+    await store.upsert([dataclasses.replace(one, payload={"words": "thimble " * 900}) for one in marked[1:]], now=NOW)
+    assert b"thimble" in everything_in(tmp_path)
+    assert await store.delete_expired(now=NOW + timedelta(days=400)) == 50
+    assert b"thimble" not in everything_in(tmp_path)
+    await store.close()
+
+
+def everything_in(folder: Path) -> bytes:
+    return b"".join(path.read_bytes() for path in folder.iterdir())
+
+
+async def test_a_file_of_the_first_release_opens_and_gains_what_is_new(tmp_path: Path) -> None:
+    store = SqliteStore(str(tmp_path / "a.db"), prefix="p_")
+    await store.upsert([capture()], now=NOW)
+    await store.close()
+    with closing(sqlite3.connect(tmp_path / "a.db")) as other, other:
+        other.execute("DROP TABLE p_tombstones")
+    store = SqliteStore(str(tmp_path / "a.db"), prefix="p_")
+    assert await store.erasure_epoch() == ""
+    await store.save_erasure(Erasure("e", NOW, "trace", "cli"))
+    assert [one.id async for one in store.erasures()] == ["e"]
+    assert await store.count(now=NOW) == 1
+    await store.close()
 
 
 async def test_memory_is_a_path_too() -> None:

@@ -29,9 +29,15 @@ COMMANDS: dict[str, Row] = {
     "ingest": Row("ingest", "Run", "Pull the failing traces of a window into the store, once."),
     "serve": Row("serve", "Run", "Serve the HTTP API: run-once, health, exports."),
     "captures": Row("captures", "Look", "List captures, or show one in full."),
+    "privacy": Row("privacy", "Look", "Show what sanitizing does to a span, field by field."),
     "export": Row("export", "Look", "Write captures to a file as JSON Lines."),
+    "audit": Row("audit", "Privacy", "Look through everything stored for personal data; --fix mends it."),
+    "erase": Row("erase", "Privacy", "Erase what is held of one person, or of one trace, for good."),
+    "purge": Row("purge", "Privacy", "Delete everything under a prefix, for good."),
 }
 """Every command, in the order of the help."""
+
+LEAKS_FOUND = 10
 
 EXIT_CODES: tuple[tuple[int, str], ...] = (
     (0, "done"),
@@ -42,8 +48,9 @@ EXIT_CODES: tuple[tuple[int, str], ...] = (
     (errors.StoreError.exit_code, "the store refused"),
     (errors.SourceUnavailableError.exit_code, "Datadog is down or unreachable; try again"),
     (errors.QuotaExhaustedError.exit_code, "Datadog's rate limit is used up; try again later"),
-    (errors.StoreUnavailableError.exit_code, "the store did not answer; try again"),
+    (errors.StoreUnavailableError.exit_code, "the store did not answer, or changed meanwhile; try again"),
     (errors.RunInProgressError.exit_code, "another run is going on"),
+    (LEAKS_FOUND, "an audit found personal data that still stands"),
     (130, "interrupted"),
 )
 """Every exit code, as `evalforge --help` and docs/operations.md tell it."""

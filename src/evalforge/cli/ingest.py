@@ -170,6 +170,8 @@ def report_view(document: Mapping[str, Any]) -> Group:
     began, ended = (datetime.fromisoformat(document["window"][edge]) for edge in ("from", "to"))
     hours = (ended - began).total_seconds() / 3600
     refused = [counted(captures["refused"], "refused", "refused")] if captures["refused"] else []
+    kept_out = [f"{captures['kept_out']:,} kept out because they were erased"] if captures.get("kept_out") else []
+    expired = [("expired", f"{counted(document['expired'], 'document')} deleted")] if document.get("expired") else []
     rows: list[tuple[str, Any]] = [
         ("window", f"{full_moment(began)[:-7]} to {full_moment(ended)[:-7]} UTC ({hours:,.4g} h)"),
         (
@@ -179,10 +181,12 @@ def report_view(document: Mapping[str, Any]) -> Group:
         ),
         (
             "captures",
-            ", ".join([f"{captures[name]:,} {name}" for name in ("created", "updated", "unchanged")] + refused),
+            ", ".join([f"{captures[name]:,} {name}" for name in ("created", "updated", "unchanged")] + refused + kept_out),
         ),
         ("first as", joined_counts(captures["created_by_type"])),
         *((source["name"], _source_line(source)) for source in document["sources"]),
+        *_lookup_row(document["user_hash"].get("lookup")),
+        *expired,
         ("took", f"{document['duration_s']:.1f} s, {counted(document['request_count'], 'request')}"),
         ("outcome", _outcome(document)),
     ]
@@ -190,6 +194,12 @@ def report_view(document: Mapping[str, Any]) -> Group:
     rows += [("warning", text(warning, "yellow")) for warning in document["warnings"]]
     rows += [("hint", text(document["user_hash"]["hint"], "dim")) if document["user_hash"]["hint"] else ("", None)]
     return Group(facts_grid(rows))
+
+
+def _lookup_row(lookup: Mapping[str, int] | None) -> list[tuple[str, Any]]:
+    if lookup is None:
+        return []
+    return [("users", f"{lookup['found']:,} found on roots for {counted(lookup['looked_for'], 'capture')} without one")]
 
 
 def _source_line(source: Mapping[str, Any]) -> str:

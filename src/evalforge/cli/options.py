@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import sys
 from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
@@ -99,6 +100,29 @@ def instant_of(text: str, option: str, now: datetime) -> datetime:
             field=option,
         )
     return instant
+
+
+LONGEST_ID = 4_096
+
+
+def id_of(given: str, option: str) -> str:
+    """The id that an option gives; `-` reads it from standard input, hidden on a terminal, so that no history keeps it.
+
+    Raises:
+        RequestError: nothing is there, or more than one line or 4,096 characters; the message never quotes it.
+    """
+    if given != "-":
+        found = given
+    elif sys.stdin.isatty():
+        found = click.prompt(option.lstrip("-").replace("-", " "), hide_input=True, err=True)
+    else:
+        found = sys.stdin.read(LONGEST_ID + 3).removesuffix("\n").removesuffix("\r")
+    if not found.strip() or len(found) > LONGEST_ID or "\n" in found:
+        raise RequestError(
+            f"{option}: wants one id of 1 to {LONGEST_ID} characters, on one line; - reads it from standard input",
+            field=option,
+        )
+    return found
 
 
 def run_async(work: Coroutine[Any, Any, T]) -> T:

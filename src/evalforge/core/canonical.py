@@ -31,6 +31,11 @@ def digest(value: Any) -> str:
     return hashlib.blake2b(canonical_json(value), digest_size=16).hexdigest()
 
 
+def digest_of(*parts: bytes) -> str:
+    """128 bits over canonical forms one after the other, as 32 hexadecimal digits."""
+    return hashlib.blake2b(b"\0".join(parts), digest_size=16).hexdigest()
+
+
 def _plain(value: Any) -> Any:
     if isinstance(value, bytes):
         return value.hex()

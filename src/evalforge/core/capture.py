@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
@@ -44,6 +44,7 @@ class Occurrence:
     duration_ns: int
     sanitizer_version: int
     evaluation_count: int
+    removed_count: int
     digest: str
     service_name: str | None = None
     ml_app: str | None = None
@@ -53,12 +54,13 @@ class Occurrence:
     error_type: str | None = None
 
     @property
-    def order(self) -> tuple[int, int, int, str, int, int, str]:
+    def order(self) -> tuple[int, int, int, str, int, int, int, str]:
         """The total order of occurrences, the greatest first to be shown.
 
         Worse, then later, then shorter: a child starts no earlier than its parent and ends no later, so the innermost
         failure wins without knowing the tree. The rest tells versions of one span apart: a newer sanitizer's, then the
-        one with more evaluations. One order for both uses keeps the cut lawful (docs/decisions/0004-merge-laws.md).
+        one with more evaluations, then the one from which more was
+        removed: it saw more of its trace. One order for both uses keeps the cut lawful (docs/decisions/0004-merge-laws.md).
         """
         return (
             int(self.severity),
@@ -67,6 +69,7 @@ class Occurrence:
             self.span_id,
             self.sanitizer_version,
             self.evaluation_count,
+            self.removed_count,
             self.digest,
         )
 
@@ -77,7 +80,8 @@ class FailureCapture:
 
     `signals` (at most 200, worst first) are never withdrawn. `span_keys` are the distinct failing spans as 64-bit keys (at
     most 10,000); `occurrences` the 100 greatest of them; `user_first_ns` each user hash with its earliest start, earliest
-    first (at most 50). `payload` and `redactions` belong to the greatest occurrence. Times are aware UTC datetimes,
+    first (at most 50). `root_user_first_ns` are likewise those whom a root of the trace names, but no failing span: they
+    come after the others. `payload` and `redactions` belong to the greatest occurrence. Times are aware UTC datetimes,
     `started_ns` nanoseconds since the epoch.
     """
 
@@ -97,6 +101,7 @@ class FailureCapture:
     apm_trace_id: str | None = None
     status_code: int | None = None
     quality_score: float | None = None
+    root_user_first_ns: tuple[tuple[str, int], ...] = ()
 
     @property
     def failure_type(self) -> FailureType:
@@ -125,8 +130,12 @@ class FailureCapture:
 
     @property
     def user_hash(self) -> str | None:
-        """The hash of the user of the earliest failing span that names one."""
-        return self.user_first_ns[0][0] if self.user_first_ns else None
+        """The hash of the user of the earliest failing span that names one; where none does, of the earliest root."""
+        return next((user_hash for user_hash, _ in self._users), None)
+
+    @property
+    def _users(self) -> tuple[tuple[str, int], ...]:
+        return (*self.user_first_ns, *self.root_user_first_ns)
 
     def first_known(self, name: str) -> str | None:
         """The value of an `Occurrence` field in the greatest occurrence that has one."""
@@ -183,8 +192,9 @@ class FailureCapture:
             "span_ids": pack(self.span_keys),
             "occurrences": [_occurrence_document(occurrence) for occurrence in self.occurrences],
             "user_hash": self.user_hash,
-            "user_hashes": [user_hash for user_hash, _ in self.user_first_ns],
-            "user_first_ns": [first_ns for _, first_ns in self.user_first_ns],
+            "user_hashes": [user_hash for user_hash, _ in self._users],
+            "user_first_ns": [first_ns for _, first_ns in self._users],
+            "root_user_count": len(self.root_user_first_ns),
             "status_code": self.status_code,
             "quality_score": self.quality_score,
             "started_at": started_at,
@@ -225,6 +235,10 @@ class FailureCapture:
         Raises:
             KeyError, TypeError, ValueError: when the document is not one of ours.
         """
+        users = tuple(zip(document["user_hashes"], document["user_first_ns"], strict=True))
+        own_count = len(users) - document.get("root_user_count", 0)  # captures of the first version have none
+        if not 0 <= own_count <= len(users):
+            raise ValueError("root_user_count does not fit user_hashes")
         return cls(
             trace_id=document["trace_id"],
             trace_id_kind=document["trace_id_kind"],
@@ -235,13 +249,14 @@ class FailureCapture:
             occurrences=tuple(_occurrence_of(entry) for entry in document["occurrences"]),
             payload=document["trace_payload"],
             redactions=document["redactions"],
-            user_first_ns=tuple(zip(document["user_hashes"], document["user_first_ns"], strict=True)),
+            user_first_ns=users[:own_count],
             started_ns=document["started_ns"],
             fetched_at=document["fetched_at"],
             expires_at=document["expires_at"],
             apm_trace_id=document["apm_trace_id"],
             status_code=document["status_code"],
             quality_score=document["quality_score"],
+            root_user_first_ns=users[own_count:],
         )
 
 
@@ -265,6 +280,7 @@ def capture_of(span: SanitizedSpan, *, site: str, fetched_at: datetime, retentio
                 duration_ns=span.duration_ns,
                 sanitizer_version=span.sanitizer_version,
                 evaluation_count=span.evaluation_count,
+                removed_count=sum(span.redactions.values()),
                 digest=span.digest,
                 service_name=span.service_name,
                 ml_app=span.ml_app,
@@ -295,6 +311,7 @@ def merge(a: FailureCapture, b: FailureCapture) -> FailureCapture:
     if a.trace_id != b.trace_id:
         raise ValueError("only captures of one trace can be merged")
     keeper = a if a.greatest.order >= b.greatest.order else b
+    users, root_users = _cut_users((*a.user_first_ns, *b.user_first_ns), (*a.root_user_first_ns, *b.root_user_first_ns))
     return FailureCapture(
         trace_id=a.trace_id,
         trace_id_kind=max(a.trace_id_kind, b.trace_id_kind),
@@ -305,14 +322,25 @@ def merge(a: FailureCapture, b: FailureCapture) -> FailureCapture:
         occurrences=_cut_occurrences((*a.occurrences, *b.occurrences)),
         payload=keeper.payload,
         redactions=keeper.redactions,
-        user_first_ns=_cut_users((*a.user_first_ns, *b.user_first_ns)),
+        user_first_ns=users,
         started_ns=min(a.started_ns, b.started_ns),
         fetched_at=min(a.fetched_at, b.fetched_at),
         expires_at=min(a.expires_at, b.expires_at),
         apm_trace_id=_least(a.apm_trace_id, b.apm_trace_id),
         status_code=_greatest(a.status_code, b.status_code),
         quality_score=_least(a.quality_score, b.quality_score),
+        root_user_first_ns=root_users,
     )
+
+
+def with_root_user(capture: FailureCapture, user_hash: str, start_ns: int) -> FailureCapture:
+    """The capture that also knows whom a root of its trace names; `start_ns` is the root's start.
+
+    Whoever a failing span names already stays where they are. Lawful: the same as merging with a capture of the same trace
+    that knows nothing else, so it may happen before or after any merge.
+    """
+    users, root_users = _cut_users(capture.user_first_ns, (*capture.root_user_first_ns, (user_hash, start_ns)))
+    return replace(capture, user_first_ns=users, root_user_first_ns=root_users)
 
 
 def merge_by_trace(captures: Iterable[FailureCapture]) -> list[FailureCapture]:
@@ -380,11 +408,24 @@ def _cut_occurrences(occurrences: Iterable[Occurrence]) -> tuple[Occurrence, ...
     return tuple(sorted(versions.values(), key=lambda one: one.order, reverse=True)[:MAX_OCCURRENCES])
 
 
-def _cut_users(users: Iterable[tuple[str, int]]) -> tuple[tuple[str, int], ...]:
-    first: dict[str, int] = {}
-    for user_hash, start_ns in users:
-        first[user_hash] = min(start_ns, first.get(user_hash, start_ns))
-    return tuple(sorted(first.items(), key=lambda entry: (entry[1], entry[0]))[:MAX_USER_HASHES])
+_Users = tuple[tuple[str, int], ...]
+
+
+def _cut_users(own: Iterable[tuple[str, int]], roots: Iterable[tuple[str, int]]) -> tuple[_Users, _Users]:
+    """Both lists without repetition, earliest first, cut together: a root's user is the last to stay.
+
+    One total order (a root's last, then by start, then by hash) serves to choose among the entries of one user and to cut.
+    """
+    first: dict[str, tuple[bool, int]] = {}
+    for of_root, users in ((False, own), (True, roots)):
+        for user_hash, start_ns in users:
+            entry = (of_root, start_ns)
+            first[user_hash] = min(entry, first.get(user_hash, entry))
+    kept = sorted((entry, user_hash) for user_hash, entry in first.items())[:MAX_USER_HASHES]
+    return (
+        tuple((user_hash, start_ns) for (of_root, start_ns), user_hash in kept if not of_root),
+        tuple((user_hash, start_ns) for (of_root, start_ns), user_hash in kept if of_root),
+    )
 
 
 def _least(a: _T | None, b: _T | None) -> _T | None:
@@ -436,7 +477,8 @@ def _occurrence_document(occurrence: Occurrence) -> dict[str, Any]:
 
 
 def _occurrence_of(entry: Mapping[str, Any]) -> Occurrence:
-    fields = {name: entry[name] for name in _OCCURRENCE_FIELDS}
+    fields = {name: entry[name] for name in _OCCURRENCE_FIELDS if name != "removed_count"}
+    fields["removed_count"] = entry.get("removed_count", 0)  # captures of the first version have none
     return Occurrence(severity=Severity[entry["severity"].upper()], **fields)
 
 

@@ -6,13 +6,13 @@ Adapters translate foreign errors into `evalforge.errors`, each in one place.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal, Protocol
 
 from evalforge.core.capture import FailureCapture
-from evalforge.core.span import Span
+from evalforge.core.span import Span, TraceIdKind
 from evalforge.core.window import Window
 
 # -- sources --------------------------------------------------------------------------------------------------------------
@@ -117,6 +117,16 @@ class Source(Protocol):
         """
         ...
 
+    def roots(self, traces: Mapping[str, TraceIdKind], window: Window) -> AsyncGenerator[Sequence[Span], None]:
+        """The spans of these traces (stored ids) that may name their users: roots and entry spans, healthy ones too.
+
+        One request for each list given. Only spans that began in `window`; traces that cannot be asked for are left out.
+
+        Raises:
+            SourceRefusedError, SourceUnavailableError, QuotaExhaustedError: spans already given stay good.
+        """
+        ...
+
 
 # -- stores ---------------------------------------------------------------------------------------------------------------
 
@@ -141,12 +151,16 @@ class DeadLetter:
 
 @dataclass(frozen=True, slots=True)
 class UpsertResult:
-    """What became of each capture of one `upsert`, as trace ids, and the poison ones with their reason code."""
+    """What became of each capture of one `upsert`, as trace ids, and the poison ones with their reason code.
+
+    `without_user` are those, of the first three, whose stored document names no user hash afterwards.
+    """
 
     created: Sequence[str] = ()
     updated: Sequence[str] = ()
     unchanged: Sequence[str] = ()
     refused: Sequence[tuple[str, str]] = ()
+    without_user: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,6 +216,30 @@ class ExportPackage:
     size_bytes: int
     state: Literal["delivered", "failed"]
     reason: str | None = None
+    erased_count: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Erasure:
+    """The record of one erasure: the audit entry, and the tombstones that keep what was erased from coming back.
+
+    `trace_keys` are keyed digests of trace ids (32 lower-case hexadecimal digits each), `user_hashes` every candidate hash
+    of the user: no raw id. A trace key keeps its trace out for good; a user hash keeps out spans that started before
+    `erased_at`. `actor` is who asked, as the caller says. `counts` says how many `captures`, `dead_letters` and
+    `export_rows` were deleted, and is empty while the erasure has not ended; `tasks` is what a person still has to do
+    elsewhere.
+
+    A record that is saved again keeps its trace keys in place and adds to their end: whoever reads it meanwhile misses none.
+    """
+
+    id: str
+    erased_at: datetime
+    kind: Literal["user", "trace"]
+    actor: str
+    user_hashes: tuple[str, ...] = ()
+    trace_keys: tuple[str, ...] = ()
+    counts: Mapping[str, int] = field(default_factory=dict)
+    tasks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -299,7 +337,89 @@ class Exports(Protocol):
         ...
 
 
-class Store(Captures, Checkpoints, DeadLetters, Exports, Protocol):
+class Erasures(Protocol):
+    """Deletes for good, and keeps the tombstones: what was erased must not come back with the next reading."""
+
+    async def save_erasure(self, erasure: Erasure) -> None:
+        """Writes or replaces the record, then changes the epoch: whoever sees the new one finds the record.
+
+        Raises:
+            ValueError: a trace key is none.
+        """
+        ...
+
+    async def erasure_epoch(self) -> str:
+        """A token that changes with every saved erasure; costs one read. "" before the first."""
+        ...
+
+    def erasures(self) -> AsyncIterator[Erasure]:
+        """Every record, oldest first; records are few and packed, one per request."""
+        ...
+
+    def captures_of_users(self, user_hashes: frozenset[str]) -> AsyncIterator[StoredCapture]:
+        """Every stored capture with one of these in `user_hashes`, expired ones too; streamed."""
+        ...
+
+    async def delete_captures(self, trace_ids: Sequence[str], *, user_hashes: frozenset[str] = frozenset()) -> int:
+        """Deletes the captures of these traces, and every one with one of these in `user_hashes`; how many were there.
+
+        Expired ones too, and those that `captures_of_users` cannot give because they cannot be read. Idempotent.
+        """
+        ...
+
+    async def delete_dead_letters(self, trace_ids: Sequence[str]) -> int:
+        """Deletes the dead letters about these traces and returns how many were there. Idempotent."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class StoredDocument:
+    """One document as it stands: `collection` without the prefix, its key there, plain values, and its version.
+
+    `version` guards a rewrite: it changes whenever anybody writes the document.
+    """
+
+    collection: str
+    key: str
+    document: Mapping[str, Any]
+    version: str
+
+
+class Upkeep(Protocol):
+    """What the privacy officer's commands need: to see every document, to rewrite one, to delete what is due."""
+
+    def documents(self, collection: str, *, after: str | None = None) -> AsyncIterator[StoredDocument]:
+        """Every document of one of `COLLECTIONS` with a key greater than `after`, ascending by key; streamed.
+
+        Nothing is left out: expired ones and those that are none of ours are given too.
+        """
+        ...
+
+    async def rewrite(self, capture: FailureCapture, stored: StoredDocument, *, now: datetime) -> bool:
+        """Replaces the facts of a stored capture, and nothing else, if it still has that version; False when it has not.
+
+        Reviewers' and downstream's fields stay as they are.
+        """
+        ...
+
+    async def remove(self, stored: StoredDocument) -> bool:
+        """Deletes one document if it still has that version; False when it has not, or is gone."""
+        ...
+
+    async def delete_expired(self, *, now: datetime) -> int:
+        """Deletes what has expired and returns how many documents; 0 where the store does that by itself."""
+        ...
+
+    async def purge(self, *, on_deleted: Callable[[str, int], None] | None = None) -> Mapping[str, int]:
+        """Deletes every document of every collection of this prefix; how many, by collection. Safe to run again."""
+        ...
+
+
+COLLECTIONS = ("raw_traces", "checkpoints", "dead_letters", "exports", "tombstones")
+"""Every collection that a store keeps, without its prefix; checkpoints hold the lease and the ids of keys too."""
+
+
+class Store(Captures, Checkpoints, DeadLetters, Exports, Erasures, Upkeep, Protocol):
     """All that one store keeps."""
 
     async def ping(self) -> None:

@@ -12,9 +12,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO
 
-from evalforge.core.ports import ExportPackage, Selection, Store, StoredCapture
-from evalforge.errors import EvalForgeError, RequestError, SettingsError
+from evalforge.core.ports import ExportPackage, Selection, Store
+from evalforge.errors import ErasedMeanwhileError, EvalForgeError, RequestError, SettingsError
 from evalforge.events import emit
+from evalforge.exports.access import OfUser, user_lines
 from evalforge.exports.jsonl import FORMAT, capture_line
 
 OWN_FILE = "file"
@@ -44,23 +45,28 @@ class Written:
     path: Path | None
 
 
-async def write_package(store: Store, selection: Selection, destination: Destination, *, now: datetime) -> Written:
+async def write_package(
+    store: Store, selection: Selection, destination: Destination, *, now: datetime, of_user: OfUser | None = None
+) -> Written:
     """Writes the selected captures as JSON Lines and records the package; the file appears whole or not at all.
 
-    The latest failure comes first; equal contents of a store give equal bytes. Files are readable by their owner only.
+    With `of_user`, only what is held of that person; the record says that it was one person's, not whose. The latest failure
+    comes first; equal contents of a store give equal bytes. Files are readable by their owner only.
     A package that fails is recorded too, as far as the store lets it.
 
     Raises:
         RequestError: the given path exists, or cannot be written.
         SettingsError: the declared folder cannot be written.
         StoreError, StoreUnavailableError: the store could not be read, or could not record the package.
+        ErasedMeanwhileError: what was erased meanwhile may be in it; the file is gone again.
     """
+    epoch = await store.erasure_epoch()
     package = ExportPackage(
         id=f"export_{now:%Y%m%dT%H%M%SZ}_{secrets.token_hex(4)}",
         created_at=now,
         format=FORMAT,
         destination=destination.name,
-        selection=selection.document(),
+        selection={**selection.document(), **({"user": True} if of_user is not None else {})},
         count=0,
         sha256=hashlib.sha256().hexdigest(),
         size_bytes=0,
@@ -71,13 +77,24 @@ async def write_package(store: Store, selection: Selection, destination: Destina
         path = destination.folder / f"{package.id}.jsonl"
     try:
         with _opened(path, destination) as stream:
-            package = await _written(stream, store.select(selection, now=now), package)
+            lines = _lines(store, selection, now) if of_user is None else user_lines(store, of_user, selection)
+            package = await _written(stream, lines, package)
     except (EvalForgeError, BrokenPipeError) as error:
         reason = error.code if isinstance(error, EvalForgeError) else "broken_pipe"
         with suppress(EvalForgeError):  # the first error is the one to tell
             await store.save_package(replace(package, state="failed", reason=reason))
         raise
     await store.save_package(package)
+    # Only now: an erasure that begins after this finds the record and the file by itself.
+    if await store.erasure_epoch() != epoch:
+        if path is not None:
+            path.unlink(missing_ok=True)
+        withdrawn = replace(package, count=0, size_bytes=0, sha256=hashlib.sha256().hexdigest(), state="failed")
+        await store.save_package(replace(withdrawn, reason=ErasedMeanwhileError.code))
+        raise ErasedMeanwhileError(
+            "something was erased while this was exported; export again"
+            + ("" if path is not None else ", and delete what went to standard output")
+        )
     emit(
         "export.written",
         package_id=package.id,
@@ -89,10 +106,14 @@ async def write_package(store: Store, selection: Selection, destination: Destina
     return Written(package, path)
 
 
-async def _written(stream: BinaryIO, captures: AsyncIterator[StoredCapture], package: ExportPackage) -> ExportPackage:
+async def _lines(store: Store, selection: Selection, now: datetime) -> AsyncIterator[bytes]:
+    async for stored in store.select(selection, now=now):
+        yield capture_line(stored)
+
+
+async def _written(stream: BinaryIO, lines: AsyncIterator[bytes], package: ExportPackage) -> ExportPackage:
     digest, count, size_bytes = hashlib.sha256(), 0, 0
-    async for stored in captures:
-        line = capture_line(stored)
+    async for line in lines:
         stream.write(line)
         digest.update(line)
         count += 1

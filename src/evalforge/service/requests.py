@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -120,6 +120,58 @@ def export_request(fields: Iterable[tuple[str, Any]]) -> ExportRequest:
     if destination is None:
         raise RequestError("destination is missing; wants a name that EXPORT_DESTINATIONS declares", field="destination")
     return ExportRequest(destination, Selection(**values))
+
+
+ERASE_FIELDS = ("user_id", "trace_id", "actor")
+"""The fields of an erasure request: exactly one of the first two, and who asks."""
+
+
+@dataclass(frozen=True, slots=True)
+class EraseRequest:
+    """Whom or what a caller wants erased: exactly one of the ids is set. Printing it shows neither."""
+
+    user_id: str | int | None = field(default=None, repr=False)
+    trace_id: str | None = field(default=None, repr=False)
+    actor: str = "service"
+
+
+async def read_body_fields(request: Request) -> list[tuple[str, Any]]:
+    """Every field of a JSON body; a query is refused, since URLs are logged on the way.
+
+    Raises:
+        RequestError: there is a query, or the body is neither empty nor a JSON object, or has more than 64 KiB.
+    """
+    if request.url.query:
+        raise RequestError("the query must be empty: send the id in a JSON body, since URLs are logged on the way")
+    return _body_fields(await _body(request))
+
+
+def erase_request(fields: Iterable[tuple[str, Any]]) -> EraseRequest:
+    """The erasure that the fields ask for; null means not given. No message quotes what was sent.
+
+    Raises:
+        RequestError: names the field that is unknown, missing, wrong, or given twice.
+    """
+    found: dict[str, Any] = {}
+    for name, value in fields:
+        if name not in ERASE_FIELDS:
+            raise RequestError(f"a field is unknown; known are {', '.join(ERASE_FIELDS)}")
+        if value is None:
+            continue
+        if name in found:
+            raise RequestError(f"{name} is given twice; send it once", field=name)
+        longest, wants = (200, "a printable text") if name == "actor" else (4_096, "a text")
+        if name == "user_id" and isinstance(value, int) and not isinstance(value, bool):
+            wants, is_good = "a text or a whole number", value.bit_length() <= 256
+        else:
+            is_good = isinstance(value, str) and bool(value.strip()) and len(value) <= longest
+            is_good = is_good and (name != "actor" or value.isprintable())
+        if not is_good:
+            raise RequestError(f"{name}: wants {wants} of 1 to {longest} characters", field=name)
+        found[name] = value
+    if ("user_id" in found) == ("trace_id" in found):
+        raise RequestError("wants exactly one of user_id and trace_id", field="user_id")
+    return EraseRequest(**found)
 
 
 def _add(found: dict[str, tuple[str, Any]], meaning: str, name: str, value: Any) -> None:

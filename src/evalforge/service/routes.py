@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,21 @@ from starlette.responses import Response
 
 from evalforge import bootstrap
 from evalforge.config import Settings
+from evalforge.erasure import erasure_document
 from evalforge.errors import EvalForgeError, NotFoundError, SettingsError
 from evalforge.exports import Destination, Written, write_package
 from evalforge.runs import RunReport
 from evalforge.service import schema
 from evalforge.service.health import Health
 from evalforge.service.problems import json_response, problem, problem_of
-from evalforge.service.requests import ExportRequest, export_request, read_fields, run_request
+from evalforge.service.requests import (
+    ExportRequest,
+    erase_request,
+    export_request,
+    read_body_fields,
+    read_fields,
+    run_request,
+)
 from evalforge.service.running import Runner, in_own_thread
 
 router = APIRouter()
@@ -81,6 +90,22 @@ async def _export(settings: Settings, asked: ExportRequest, destination: Destina
 def package_document(written: Written) -> dict[str, Any]:
     """The record of a package as plain values, with the name of its file where it has one."""
     return asdict(written.package) | {"file": written.path.name if written.path is not None else None}
+
+
+@router.post("/privacy/erase", openapi_extra=schema.ERASE, responses=schema.ERASE_ANSWERS, summary="Erase")
+async def erase(request: Request) -> Response:
+    """Erases what is held of one person or of one trace, for good, and answers with counts and what a person has to do.
+
+    The id stands in the body only. Asking again changes nothing more; it goes on when the caller hangs up.
+    """
+    try:
+        settings = _settings(request)
+        asked = erase_request(await read_body_fields(request))
+        work = partial(bootstrap.erase_once, settings, actor=asked.actor, user_id=asked.user_id, trace_id=asked.trace_id)
+        record = await asyncio.wrap_future(in_own_thread("erasure", work))
+    except EvalForgeError as error:
+        return problem_of(error)
+    return json_response(erasure_document(record))
 
 
 @router.get("/health", responses=schema.HEALTH_ANSWERS, summary="Health")

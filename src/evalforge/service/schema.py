@@ -31,6 +31,18 @@ EXPORT_PROPERTIES: dict[str, dict[str, Any]] = {
     "limit": {"type": "integer", "minimum": 1, "description": "at most this many, the latest"},
 }
 
+_ID = {"minLength": 1, "maxLength": 4096}
+
+ERASE_PROPERTIES: dict[str, dict[str, Any]] = {
+    "user_id": {
+        "oneOf": [{"type": "string", **_ID}, {"type": "integer"}],
+        "nullable": True,
+        "description": "the person's id as the applications send it",
+    },
+    "trace_id": {"type": "string", **_ID, "nullable": True, "description": "or the id of one trace"},
+    "actor": {**_TEXT, "nullable": True, "description": "who asks, for the record; service if not given"},
+}
+
 
 def _body(properties: dict[str, dict[str, Any]], required: list[str]) -> dict[str, Any]:
     schema: dict[str, Any] = {"type": "object", "additionalProperties": False, "properties": properties}
@@ -77,6 +89,18 @@ EXPORT_ANSWERS: dict[int | str, dict[str, Any]] = {
             404: "no such destination is declared",
             422: "a field is unknown or wrong",
             503: "the settings are wrong, the folder cannot be written, or the store does not answer",
+        }
+    ),
+}
+ERASE = {name: part for name, part in _body(ERASE_PROPERTIES, []).items() if name == "requestBody"}
+ERASE["requestBody"]["required"] = True
+ERASE_ANSWERS: dict[int | str, dict[str, Any]] = {
+    200: {"description": "counts of what was erased, and tasks for a person"},
+    **_answers(
+        {
+            403: "a page of another origin asked",
+            422: "not exactly one id, an id that names nobody, an unknown field, or an id in the URL",
+            503: "the settings are wrong, PII_SALT lacks a key, or the store does not answer: send it again",
         }
     ),
 }

@@ -1,4 +1,8 @@
-"""What an upsert writes: the one decision that every store makes, on plain documents."""
+"""What an upsert writes: the one decision that every store makes, on plain documents.
+
+Whatever is written has been through the second net, also what an older version left in a stored document. The net and the
+fitting are functions of the capture alone, so a fingerprint is always that of what stands in the store.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,7 @@ from datetime import datetime
 from typing import Any
 
 from evalforge.core.capture import FailureCapture, merge
+from evalforge.core.privacy.net import SECOND_NET, second_net
 from evalforge.errors import SkippableError
 from evalforge.stores.fitting import fit
 
@@ -18,18 +23,21 @@ STORED_DOCUMENT_UNREADABLE = "stored_document_unreadable"
 OWNED_BY_DOWNSTREAM = frozenset({"processed"})
 """Fields that ingestion sets when it creates a document, and never again."""
 
+_SEARCHED = ("trace_payload", "occurrences", "signals", "redactions")
+"""The facts that hold what senders wrote; the rest of a document is derived from them, or ids and digests."""
+_ROUNDS = 4
+
 _ANY_DEFECT = (TypeError, ValueError, LookupError, AttributeError, OverflowError, RecursionError)
 
 
 def fitted_document(capture: FailureCapture) -> tuple[FailureCapture, dict[str, Any]]:
-    """The capture as a store can hold it, and its document.
+    """The capture as a store can hold it, without what the second net finds in it, and its document.
 
     Raises:
         SkippableError: when it has none, with the code `not_representable`.
     """
     try:
-        fitted = fit(capture)
-        return fitted, fitted.to_document()
+        return _caught(capture)
     except _ANY_DEFECT as error:
         raise SkippableError(f"a capture has no stored form: {type(error).__name__}", code=NOT_REPRESENTABLE) from error
 
@@ -41,10 +49,26 @@ def merged_document(capture: FailureCapture, stored: Mapping[str, Any]) -> dict[
         SkippableError: when `stored` is none of ours, with the code `stored_document_unreadable`.
     """
     try:
-        merged = fit(merge(FailureCapture.from_document(stored), capture)).to_document()
+        _, merged = _caught(merge(FailureCapture.from_document(stored), capture))
         return merged if merged["fingerprint"] != stored["fingerprint"] else None
     except _ANY_DEFECT as error:
         raise unreadable(error) from error
+
+
+def _caught(capture: FailureCapture) -> tuple[FailureCapture, dict[str, Any]]:
+    """The capture that fits and in which the second net finds nothing more."""
+    fitted = fit(capture)
+    document = fitted.to_document()
+    for _ in range(_ROUNDS):  # a text that is cut may look like something new at its end
+        cleaned, hits = second_net({name: document[name] for name in _SEARCHED})
+        if not hits:
+            break
+        counts = {**cleaned["redactions"], SECOND_NET: cleaned["redactions"].get(SECOND_NET, 0) + sum(hits.values())}
+        caught = FailureCapture.from_document({**document, **cleaned, "redactions": counts})
+        # Signals may have become equal: merging with itself brings a capture into the one form of its sets.
+        fitted = fit(merge(caught, caught))
+        document = fitted.to_document()
+    return fitted, document
 
 
 def created_fields(now: datetime) -> dict[str, Any]:

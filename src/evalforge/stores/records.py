@@ -11,13 +11,17 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from evalforge.core.ports import Checkpoint, DeadLetter, ExportPackage, Lease
+from evalforge.core.ports import Checkpoint, DeadLetter, Erasure, ExportPackage, Lease
 from evalforge.core.window import Window
+from evalforge.errors import StoreError
 from evalforge.stores.fitting import CUT, cut
 
 LETTER_WEIGHT = 100_000
 """How heavy the structure in a dead letter may be; more is cut and marked."""
 
+TRACE_KEY_BYTES = 16
+
+_TRACE_KEY = re.compile(r"[0-9a-f]{32}")
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,199}")
 
 
@@ -106,11 +110,12 @@ def package_document(package: ExportPackage) -> dict[str, Any]:
         "size_bytes": package.size_bytes,
         "state": package.state,
         "reason": package.reason,
+        "erased_count": package.erased_count,
     }
 
 
 def package_of(document: Mapping[str, Any]) -> ExportPackage:
-    """The record that `package_document` wrote."""
+    """The record that `package_document` wrote, or an earlier version of it."""
     return ExportPackage(
         id=document["id"],
         created_at=document["created_at"],
@@ -122,7 +127,48 @@ def package_of(document: Mapping[str, Any]) -> ExportPackage:
         size_bytes=document["size_bytes"],
         state=document["state"],
         reason=document["reason"],
+        erased_count=document.get("erased_count", 0),
     )
+
+
+def erasure_document(erasure: Erasure) -> dict[str, Any]:
+    """The stored form of an erasure; its trace keys are packed, `TRACE_KEY_BYTES` each, in their order.
+
+    Raises:
+        ValueError: when a trace key is not 32 lower-case hexadecimal digits.
+    """
+    if not all(_TRACE_KEY.fullmatch(key) for key in erasure.trace_keys):
+        raise ValueError("a trace key has 32 lower-case hexadecimal digits")
+    return {
+        "id": erasure.id,
+        "erased_at": erasure.erased_at,
+        "kind": erasure.kind,
+        "actor": erasure.actor,
+        "user_hashes": list(erasure.user_hashes),
+        "trace_keys": bytes.fromhex("".join(erasure.trace_keys)),
+        "counts": dict(erasure.counts),
+        "tasks": list(erasure.tasks),
+    }
+
+
+def erasure_of(document: Mapping[str, Any]) -> Erasure:
+    """The erasure that `erasure_document` wrote."""
+    packed = document["trace_keys"]
+    return Erasure(
+        id=document["id"],
+        erased_at=document["erased_at"],
+        kind=document["kind"],
+        actor=document["actor"],
+        user_hashes=tuple(document["user_hashes"]),
+        trace_keys=tuple(packed[at : at + TRACE_KEY_BYTES].hex() for at in range(0, len(packed), TRACE_KEY_BYTES)),
+        counts=dict(document["counts"]),
+        tasks=tuple(document["tasks"]),
+    )
+
+
+def damaged_tombstone(place: str) -> StoreError:
+    """The refusal to go on without a tombstone that cannot be read: what it kept out would come back."""
+    return StoreError(f"{place} is no record of an erasure: restore it, or delete it if nobody of ours wrote it")
 
 
 def is_blocked(held: Lease | None, token: str, now: datetime) -> bool:

@@ -7,29 +7,40 @@ columns of their own and update them: ingestion writes its own columns only.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import AsyncIterator, Mapping, Sequence
-from datetime import UTC, datetime
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 from typing import Any
 
 from evalforge.core.capture import FailureCapture, document_id, merge_by_trace
-from evalforge.core.ports import Checkpoint, DeadLetter, ExportPackage, Lease, Selection, StoredCapture, UpsertResult
+from evalforge.core.ports import (
+    Checkpoint,
+    DeadLetter,
+    Erasure,
+    ExportPackage,
+    Lease,
+    Selection,
+    StoredCapture,
+    StoredDocument,
+    UpsertResult,
+)
 from evalforge.errors import SkippableError, StoreError
-from evalforge.stores import lossless, merging, records
+from evalforge.stores import lossless, merging, records, sqlite_erasing, sqlite_upkeep
 from evalforge.stores.sqlite_file import Execute, SqliteFile
+from evalforge.stores.sqlite_rows import (
+    INSERT_CAPTURE,
+    UPDATE_CAPTURE,
+    column_text,
+    facts_in,
+    row_of,
+    stored_capture,
+    time_text,
+)
 
 ROWS_PER_PAGE = 200
 CAPTURES_PER_TRANSACTION = 500
 
-_CAPTURE_COLUMNS = (
-    "document_id", "trace_id", "fingerprint", "started_at", "failure_type", "severity", "ml_app", "env", "expires_at",
-    "updated_at", "facts",
-)  # fmt: skip
-_COLUMNS = ", ".join(_CAPTURE_COLUMNS)
-_MARKS = ", ".join("?" for _ in _CAPTURE_COLUMNS)
-# S608: only the constants above are put in; values are bound.
-_INSERT = f"INSERT INTO {{raw_traces}} ({_COLUMNS}) VALUES ({_MARKS})"  # noqa: S608
-_UPDATE = f"UPDATE {{raw_traces}} SET ({_COLUMNS}) = ({_MARKS}) WHERE document_id = ?"  # noqa: S608
 _PAGE = f"SELECT * FROM {{{{raw_traces}}}} WHERE {{where}} ORDER BY started_at DESC, document_id DESC LIMIT {ROWS_PER_PAGE}"  # noqa: S608
 _FILTERS = ("failure_type", "severity", "ml_app", "env")
 
@@ -48,12 +59,15 @@ class SqliteStore:
     async def upsert(self, captures: Sequence[FailureCapture], *, now: datetime) -> UpsertResult:
         """Merges each capture into the stored one of its trace and writes only what changed; see `ports.Captures`."""
         outcome: dict[str, list[Any]] = {"created": [], "updated": [], "unchanged": [], "refused": []}
+        without_user: list[str] = []
         merged = merge_by_trace(captures)
         for start in range(0, len(merged), CAPTURES_PER_TRANSACTION):
             part = merged[start : start + CAPTURES_PER_TRANSACTION]
-            for kind, value in await self._file.write(partial(_upsert, captures=part, now=now)):
-                outcome[kind].append(value)
-        return UpsertResult(**outcome)
+            for fate in await self._file.write(partial(_upsert, captures=part, now=now)):
+                outcome[fate.kind].append((fate.trace_id, fate.reason) if fate.kind == "refused" else fate.trace_id)
+                if fate.kind != "refused" and not fate.names_user:
+                    without_user.append(fate.trace_id)
+        return UpsertResult(**outcome, without_user=tuple(without_user))
 
     async def get(self, trace_id: str, *, now: datetime) -> StoredCapture | None:
         """The capture of a trace, unless it has none or it has expired.
@@ -66,7 +80,7 @@ class SqliteStore:
         if not rows:
             return None
         try:
-            return _stored_capture(rows[0])
+            return stored_capture(rows[0])
         except SkippableError as error:
             raise StoreError(f"the row {values[0]} of {self._file.path} is no capture: repair or delete it") from error
 
@@ -86,7 +100,7 @@ class SqliteStore:
                 if selection.limit is not None and given_count >= selection.limit:
                     return
                 try:
-                    stored = _stored_capture(row)
+                    stored = stored_capture(row)
                 except SkippableError:
                     continue
                 given_count += 1
@@ -192,6 +206,55 @@ class SqliteStore:
         rows = await self._rows("SELECT document FROM {exports} ORDER BY created_at DESC, id DESC LIMIT ?", (limit,))
         return [records.package_of(lossless.loads(row["document"])) for row in rows]
 
+    # -- erasures
+
+    async def save_erasure(self, erasure: Erasure) -> None:
+        """Writes or replaces the record, and changes the epoch with it; see `ports.Erasures`."""
+        await sqlite_erasing.save(self._file, erasure)
+
+    async def erasure_epoch(self) -> str:
+        """A token that changes with every saved erasure; "" before the first."""
+        rows = await self._rows("SELECT epoch FROM {tombstones} ORDER BY saved DESC LIMIT 1")
+        return str(rows[0]["epoch"]) if rows else ""
+
+    def erasures(self) -> AsyncIterator[Erasure]:
+        """Every record, oldest first."""
+        return sqlite_erasing.erasures(self._file)
+
+    def captures_of_users(self, user_hashes: frozenset[str]) -> AsyncIterator[StoredCapture]:
+        """Every stored capture with one of these in `user_hashes`, expired ones too; streamed, ascending by key."""
+        return sqlite_erasing.captures_of_users(self._file, user_hashes)
+
+    async def delete_captures(self, trace_ids: Sequence[str], *, user_hashes: frozenset[str] = frozenset()) -> int:
+        """Deletes the captures of these traces and of these users, and says how many there were."""
+        return await sqlite_erasing.delete_captures(self._file, trace_ids, user_hashes)
+
+    async def delete_dead_letters(self, trace_ids: Sequence[str]) -> int:
+        """Deletes the dead letters about these traces and says how many there were."""
+        return await sqlite_erasing.delete_dead_letters(self._file, trace_ids)
+
+    # -- upkeep
+
+    def documents(self, collection: str, *, after: str | None = None) -> AsyncIterator[StoredDocument]:
+        """Every document of one of `ports.COLLECTIONS` with a key greater than `after`, ascending by key; streamed."""
+        return sqlite_upkeep.documents(self._file, collection, after)
+
+    async def rewrite(self, capture: FailureCapture, stored: StoredDocument, *, now: datetime) -> bool:
+        """Replaces the facts of a stored capture if it still has that version; see `ports.Upkeep`."""
+        return await sqlite_upkeep.rewrite(self._file, capture, stored, now)
+
+    async def remove(self, stored: StoredDocument) -> bool:
+        """Deletes one document if it still has that version; see `ports.Upkeep`."""
+        return await sqlite_upkeep.remove(self._file, stored)
+
+    async def delete_expired(self, *, now: datetime) -> int:
+        """Deletes captures and dead letters that have expired and says how many."""
+        return await sqlite_upkeep.delete_expired(self._file, now)
+
+    async def purge(self, *, on_deleted: Callable[[str, int], None] | None = None) -> Mapping[str, int]:
+        """Deletes every row of every table of this prefix, and says how many by collection."""
+        return await sqlite_upkeep.purge(self._file, on_deleted)
+
     # -- the file
 
     async def ping(self) -> None:
@@ -210,33 +273,46 @@ class SqliteStore:
         return await self._file.read(lambda execute: execute(statement, values).fetchall())
 
 
-def _upsert(execute: Execute, *, captures: Sequence[FailureCapture], now: datetime) -> list[tuple[str, Any]]:
-    outcome: list[tuple[str, Any]] = []
+@dataclass(frozen=True, slots=True)
+class _Fate:
+    """What became of one capture: created, updated, unchanged or refused, and whether a user is named afterwards."""
+
+    trace_id: str
+    kind: str
+    names_user: bool = False
+    reason: str = ""
+
+
+def _upsert(execute: Execute, *, captures: Sequence[FailureCapture], now: datetime) -> list[_Fate]:
+    outcome: list[_Fate] = []
     for capture in captures:
         try:
-            outcome.append((_upsert_one(execute, capture, now), capture.trace_id))
+            kind, document = _upsert_one(execute, capture, now)
+            outcome.append(_Fate(capture.trace_id, kind, bool(document.get("user_hashes"))))
         except SkippableError as error:
-            outcome.append(("refused", (capture.trace_id, error.code)))
+            outcome.append(_Fate(capture.trace_id, "refused", reason=error.code))
     return outcome
 
 
-def _upsert_one(execute: Execute, capture: FailureCapture, now: datetime) -> str:
+def _upsert_one(execute: Execute, capture: FailureCapture, now: datetime) -> tuple[str, Mapping[str, Any]]:
+    """What became of the capture, and the document that stands now."""
     fitted, document = merging.fitted_document(capture)
     key = fitted.document_id
     found = execute("SELECT fingerprint, expires_at, facts FROM {raw_traces} WHERE document_id = ?", (key,))
     row = found.fetchone()
     if row is None or row["expires_at"] <= time_text(now):
-        values = _values_of(key, document, now)
+        values = row_of(key, document, now)
         execute("DELETE FROM {raw_traces} WHERE document_id = ?", (key,))
-        execute(_INSERT, values)
-        return "created"
+        execute(INSERT_CAPTURE, values)
+        return "created", document
     if row["fingerprint"] == document["fingerprint"]:
-        return "unchanged"
-    merged = merging.merged_document(fitted, _facts_in(row))
+        return "unchanged", document
+    facts = facts_in(row)
+    merged = merging.merged_document(fitted, facts)
     if merged is None:
-        return "unchanged"
-    execute(_UPDATE, (*_values_of(key, merged, now), key))
-    return "updated"
+        return "unchanged", facts
+    execute(UPDATE_CAPTURE, (*row_of(key, merged, now), key))
+    return "updated", merged
 
 
 def _lease(execute: Execute, name: str) -> Lease | None:
@@ -249,65 +325,14 @@ def _write_lease(execute: Execute, lease: Lease) -> None:
     execute("INSERT OR REPLACE INTO {leases} (name, document) VALUES (?, ?)", values)
 
 
-def time_text(instant: datetime) -> str:
-    """An aware datetime as text that sorts by time, such as `2026-11-23T06:26:00.813000Z`."""
-    return instant.astimezone(UTC).isoformat(timespec="microseconds").removesuffix("+00:00") + "Z"
-
-
 def _conditions(selection: Selection) -> list[tuple[str, tuple[str, ...]]]:
     conditions: list[tuple[str, tuple[str, ...]]] = []
     for column in _FILTERS:
         wanted = getattr(selection, column)
         if wanted is not None:
-            conditions.append((f"{column} = ?", (_column_text(wanted),)))
+            conditions.append((f"{column} = ?", (column_text(wanted),)))
     if selection.started_from is not None:
         conditions.append(("started_at >= ?", (time_text(selection.started_from),)))
     if selection.started_to is not None:
         conditions.append(("started_at < ?", (time_text(selection.started_to),)))
     return conditions
-
-
-def _values_of(key: str, document: Mapping[str, Any], now: datetime) -> tuple[Any, ...]:
-    try:
-        return (
-            key,
-            _column_text(document["trace_id"]),
-            document["fingerprint"],
-            time_text(document["started_at"]),
-            document["failure_type"],
-            document["severity"],
-            _column_text(document["ml_app"]),
-            _column_text(document["env"]),
-            time_text(document["expires_at"]),
-            time_text(now),
-            lossless.dumps(document),
-        )
-    except (TypeError, ValueError, AttributeError) as error:
-        raise SkippableError(
-            f"a capture has no stored form: {type(error).__name__}", code=merging.NOT_REPRESENTABLE
-        ) from error
-
-
-def _column_text(value: Any) -> Any:
-    # Columns are for selecting; the exact value is in `facts`.
-    return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
-
-
-def _facts_in(row: sqlite3.Row) -> dict[str, Any]:
-    try:
-        facts = lossless.loads(row["facts"])
-    except (TypeError, ValueError, LookupError) as error:
-        raise merging.unreadable(error) from error
-    if not isinstance(facts, dict):
-        raise merging.unreadable(TypeError("facts"))
-    return facts
-
-
-def _stored_capture(row: sqlite3.Row) -> StoredCapture:
-    facts = _facts_in(row)
-    capture = merging.capture_in(facts)
-    updated_at = datetime.fromisoformat(row["updated_at"])
-    processed = bool(row["processed"])
-    others = {name: row[name] for name in row.keys() if name not in _CAPTURE_COLUMNS and row[name] is not None}  # noqa: SIM118
-    document = {**others, **facts, "updated_at": updated_at, "processed": processed}
-    return StoredCapture(capture=capture, document=document, updated_at=updated_at, processed=processed)

@@ -25,8 +25,11 @@ CREATE TABLE IF NOT EXISTS {exports} (id TEXT PRIMARY KEY, created_at TEXT NOT N
 CREATE TABLE IF NOT EXISTS {checkpoints} (source TEXT PRIMARY KEY, document TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS {leases} (name TEXT PRIMARY KEY, document TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS {keyring} (key_id TEXT PRIMARY KEY);
+CREATE TABLE IF NOT EXISTS {tombstones} (
+    saved INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, erased_at TEXT NOT NULL, epoch TEXT NOT NULL,
+    document TEXT NOT NULL);
 """
-_TABLES = ("raw_traces", "by_start", "dead_letters", "exports", "checkpoints", "leases", "keyring")
+_TABLES = ("raw_traces", "by_start", "dead_letters", "exports", "checkpoints", "leases", "keyring", "tombstones")
 # Source: https://sqlite.org/rescode.html
 _REFUSALS: Mapping[int, str] = {
     sqlite3.SQLITE_FULL: "the disk is full: free some space",
@@ -87,6 +90,15 @@ class SqliteFile:
 
         return await self.read(in_transaction)
 
+    async def forget_deleted(self) -> None:
+        """Empties the write-ahead log, which still holds what was deleted; without effect while another process reads."""
+
+        def checkpoint(execute: Execute) -> None:
+            with suppress(sqlite3.OperationalError):  # a reader in another process: its own checkpoint will do it later
+                execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
+        await self.read(checkpoint)
+
     async def close(self) -> None:
         """Closes the file once everything that was begun has ended."""
         await asyncio.to_thread(self._executor.shutdown)
@@ -113,6 +125,8 @@ class SqliteFile:
             execute = self._executing(connection)
             self._switch_to_wal(execute)
             execute("PRAGMA synchronous = NORMAL")
+            # What is deleted is overwritten: an erased row must not stay readable in the file's free pages.
+            execute("PRAGMA secure_delete = ON")
             with _transaction(execute):
                 version = execute("PRAGMA user_version").fetchone()[0]
                 if version > SCHEMA_VERSION:

@@ -21,7 +21,9 @@ FIELD_ROWS: tuple[tuple[tuple[Kind, ...], str], ...] = (
         "repeat_penalty length_penalty top_logprobs timeout retries max_retries retry_count attempt attempts "
         "iteration iterations step turn pid status_code http_status http_status_code http_response_status_code "
         "error_code num_documents documents_count dimensions embedding_dim embedding_count batch_size chunk_size "
-        "context_window context_length max_context_length score similarity relevance confidence",
+        "http_request_body_size http_response_body_size openai_response_usage_total_tokens "
+        "openai_response_usage_prompt_tokens openai_response_usage_completion_tokens context_window context_length "
+        "max_context_length score similarity relevance confidence",
     ),
     (
         (_K.AMOUNT,),
@@ -29,11 +31,12 @@ FIELD_ROWS: tuple[tuple[tuple[Kind, ...], str], ...] = (
     ),
     (
         (_K.BOOLEAN, _K.NUMBER),
-        "stream streaming logprobs echo parallel_tool_calls store is_error cached cache_hit truncated",
+        "faas_coldstart stream streaming logprobs echo parallel_tool_calls store is_error cached cache_hit truncated",
     ),
     (
         (_K.WORDS, _K.NAME, _K.NUMBER, _K.BOOLEAN),
-        "finish_reason finish_reasons stop_reason tool_choice response_format response_format_type reasoning_effort "
+        "gen_ai_response_finish_reasons gen_ai_token_type finish_reason finish_reasons stop_reason tool_choice "
+        "response_format response_format_type reasoning_effort "
         "encoding_format service_tier object modality modalities output_type gen_ai_output_type role status verbosity",
     ),
     (
@@ -50,7 +53,10 @@ FIELD_ROWS: tuple[tuple[tuple[Kind, ...], str], ...] = (
         "pod_name kube_pod_name instance_type kube_cluster_name kube_container_name cluster_name container_name "
         "datacenter namespace team squad stage tier source decorator workflow pipeline experiment experiment_name "
         "experiment_variant variant ab_test queue topic event_name judge evaluator failure_type endpoint "
-        "prompt_tracking_instrumentation_method model_family ingestion_reason retained_by",
+        "prompt_tracking_instrumentation_method model_family ingestion_reason retained_by url_path url_template http_path "
+        "http_target cloud_location gcp_location langgraph_triggers faas_trigger "
+        "faas_name thread_name server_address process_runtime_name container_runtime git_repository_url "
+        "openai_request_endpoint k_8_s_namespace_name k_8_s_pod_name k_8_s_deployment_name k_8_s_container_name",
     ),
     (
         (_K.MODEL,),
@@ -61,11 +67,12 @@ FIELD_ROWS: tuple[tuple[tuple[Kind, ...], str], ...] = (
     ),
     (
         (_K.VERSION, _K.CODE, _K.NAME),
-        "version prompt_version prompt_template_version template_version agent_version app_version api_version sdk_version "
+        "container_image_tag version prompt_version prompt_template_version template_version agent_version app_version "
+        "api_version sdk_version "
         "service_version schema_version dataset_version library_version ddtrace_version tracer_version runtime_version "
         "otel_library_version telemetry_sdk_version release image_tag build language_version python_version",
     ),
-    ((_K.CODE,), "git_commit_sha git_sha commit_sha commit sha checksum prompt_hash template_hash config_hash"),
+    ((_K.CODE,), "git_commit_sha git_sha commit_sha commit sha checksum container_id prompt_hash template_hash config_hash"),
     (
         (_K.MACHINE_ID,),
         "request_id x_request_id completion_id response_id gen_ai_response_id run_id batch_id job_id tool_call_id "
@@ -101,6 +108,32 @@ BRANCHES: frozenset[str] = frozenset(key[:n] for key in FIELDS for n in range(le
 
 TEXT_FIELDS: frozenset[str] = frozenset({"value", "text", "prompt", "content", "parameters"})
 """Keys of `input` and `output` that are known to hold text."""
+
+EXPLANATIONS: frozenset[str] = listed(
+    "error exception err errmsg errors error_message error_msg error_text error_detail error_details error_description "
+    "error_reason error_stack error_stacktrace error_stack_trace error_traceback error_meta_message error_meta_stack "
+    "exception_message exception_msg exception_stack exception_stacktrace exception_stack_trace exception_traceback "
+    "traceback stacktrace stack_trace last_error tool_error failure_message failure_reason"
+)
+"""Keys, in the form of `keys.normal_key`, whose text says why something failed: scrubbed unless explanations are closed.
+
+Source: Datadog's `error.message` and `error.stack`, OpenTelemetry's `exception.message` and `exception.stacktrace`.
+"""
+
+WHOLE_FIELD_KEYS: dict[str, str] = {
+    key: whole
+    for whole, keys in {
+        "input": "input inputs input_value input_messages gen_ai_input gen_ai_input_messages llm_input_messages",
+        "output": "output outputs output_value output_messages gen_ai_output gen_ai_output_messages llm_output_messages",
+        "prompt": "prompt prompts gen_ai_prompt llm_prompts",
+        "response": "response responses gen_ai_completion llm_completions",
+    }.items()
+    for key in keys.split()
+}
+"""Keys of metadata and attributes that the allow-list's `input`, `output`, `prompt` and `response` name too.
+
+Source: OpenTelemetry's GenAI conventions, and OpenInference.
+"""
 
 ROLES: frozenset[str] = frozenset(
     {"", "system", "developer", "user", "assistant", "tool", "function", "model", "ai", "human", "agent"}

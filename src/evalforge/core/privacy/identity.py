@@ -7,14 +7,16 @@ secret store, are never kept beside the data, and destroying one unlinks its has
 from __future__ import annotations
 
 import hmac
-import math
+import json
 import re
-import unicodedata
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
+from itertools import islice
 from typing import Any
 
-from evalforge.core.privacy.keys import normal_key
+from evalforge.core.privacy.keys import MAX_KEY_LENGTH, normal_key
+from evalforge.core.privacy.user_ids import normal_user_id
 from evalforge.core.span import Json, Span
 
 PUBLIC_KEY = b"evalforge/public"
@@ -30,11 +32,6 @@ _SPAN_ID = re.compile(r"[0-9a-fA-F]{1,16}|[0-9]{1,20}")
 _TRACE_DIGEST = re.compile(r"t_[0-9a-f]{32}")
 _SPAN_DIGEST = re.compile(r"s_[0-9a-f]{32}")
 _NO_ID = frozenset({"", "0", "undefined", "none", "null"})
-_EMAIL_SHAPED = re.compile(r"[^@\s]{1,128}@[^@\s]{1,255}")
-_NO_USER = frozenset(
-    {"", "-", "-1", "0", "anon", "anonymous", "false", "guest", "n/a", "na", "nan", "nil", "none", "null", "true"}
-    | {"undefined", "unknown", "[redacted]", "<redacted>", "redacted", "***"}
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,92 +73,175 @@ class KeyRing:
         return _mac(self.keys[0] if self.keys else PUBLIC_KEY, domain, _utf8(raw))
 
 
-def normal_user_id(raw_id: Json) -> str | None:
-    """A user id in the one form that is hashed, or None when it names nobody.
+_ID_WORDS = ("id", "user_id", "uuid", "uid", "userid", "identifier", "sub", "guid", "id_str", "pseudo_id")
 
-    Integers as decimal digits, Unicode as NFC, no spaces around. Only ids of the shape of an e-mail address are lower-cased:
-    their case means nothing, and Datadog lower-cases tag values. Opaque ids keep theirs, since `aB1` and `ab1` may be two
-    people; for them the tags come last in the order of `USER_ID_PLACES`.
-    """
-    if isinstance(raw_id, bool) or not isinstance(raw_id, (str, int, float)):
-        return None
-    if isinstance(raw_id, float):
-        if not math.isfinite(raw_id):
-            return None
-        raw_id = int(raw_id) if raw_id.is_integer() else repr(raw_id)
-    if isinstance(raw_id, int):
-        if raw_id.bit_length() > 256:
-            return None  # no id; and turning huge integers into digits takes quadratic time
-        raw_id = str(raw_id)
-    user_id = unicodedata.normalize("NFC", raw_id).strip()
-    if user_id.lower() in _NO_USER:
-        return None
-    return user_id.lower() if _EMAIL_SHAPED.fullmatch(user_id) else user_id
-
-
-USER_ID_KEYS = ("user_id", "usr_id", "enduser_id", "end_user_id", "userid", "usrid", "user_uuid", "user_uid", "user_user_id")
+USER_ID_KEYS = (
+    "user_id", "usr_id", "enduser_id", "end_user_id", "userid", "usrid", "useruuid", "useruid", "userguid", "enduserid",
+    *(f"{branch}_{word}" for word in _ID_WORDS for branch in ("user", "usr", "enduser", "end_user")),
+)  # fmt: skip
 """The spellings of a user id, the first the strongest, in the form of `normal_key`: `user.id`, `user_id`, `userId` and
-`USER-ID` are one. A mapping under `user`, `usr`, `enduser` or `end_user` counts by its own keys, so `{"usr": {"id": 1}}` is
-`usr_id`."""
+`USER-ID` are one. A mapping under `user`, `usr`, `enduser`, `end_user` or `current_user` counts by its own keys, so
+`{"usr": {"id": 1}}` is `usr_id`. `{"name": "user.id", "value": 1}`, pairs in lists, JSON and `user_id=1` in texts are read
+too. What may be an organisation (`customer_id`, `account_id`, `member_id`) is no user."""
 
-USER_ID_PLACES = ("metadata", "attributes", "extra", "tags")
-"""Where a user id is looked for, the first the strongest. Tags come late because Datadog lower-cases their values."""
+USER_ID_PLACES = ("metadata", "attributes", "extra", "metrics", "tags")
+"""Where a user id is looked for, the first the strongest. Tags come last because Datadog lower-cases their values."""
 
-_USER_BRANCHES = {"user": "user", "usr": "usr", "enduser": "enduser", "end_user": "end_user"}
-_KEY_RANK = {key: n for n, key in enumerate(USER_ID_KEYS)}
+_BARE_USER_KEYS = (
+    "user", "usr", "enduser", "end_user", "openai_request_user", "gen_ai_request_user", "gen_ai_user", "llm_user",
+)  # fmt: skip
+"""Where nothing else names the user, these do, at the top of a place: OpenAI's `user=` parameter, as its integrations record
+it."""
+
+_PREFIXES = frozenset(
+    "ai app application association attributes auth authenticated baggage claims context ctx current custom datadog dd "
+    "enduser extra gen header headers http identity in input internal jwt langfuse langsmith llm logged meta metadata ml "
+    "mlflow openinference otel principal properties props req request session span tag tags the trace traceloop traits "
+    "x".split()
+)
+"""What may stand before a user id without making it somebody else's: `x-user-id` and
+`traceloop.association.properties.user_id`, but not `assignee_user_id`."""
+
+_USER_BRANCHES = {
+    "user": "user", "usr": "usr", "enduser": "enduser", "end_user": "end_user", "current_user": "user",
+    "authenticated_user": "user", "auth_user": "user", "request_user": "user",
+}  # fmt: skip
+_KEY_RANK = {key: n for n, key in reversed(list(enumerate(USER_ID_KEYS)))}
+_BARE_RANK = {key: n for n, key in enumerate(_BARE_USER_KEYS)}
+_BESIDE, _BARE = 100, 200
+_NAME_KEYS = frozenset({"name", "key", "k", "attribute", "field", "property", "label"})
+_VALUE_KEYS = ("value", "v", "val", "id", "stringValue", "string_value", "intValue", "int_value", "doubleValue")
 _MAX_DEPTH = 6
 _MAX_NODES = 2_000
+_MAX_ITEMS = 50
+_MAX_JSON_LENGTH = 65_536
+_MAX_PAIRS_LENGTH = 2_000
+_SHORTEST_PAIR = len("usr=x")
+_PAIR_BORDER = re.compile(r"[\s,;&?|]+")
+_MAYBE_USER = re.compile("us(?:e)?r", re.IGNORECASE)
+
+_Level = list[tuple[str, Iterable[tuple[Any, Json]]]]
+"""Entries at one depth, each with the branch that they stand under: "user_", or "" for none."""
 
 
 def user_id_in(span: Span) -> Json:
     """The raw id of the span's user, or None: by place, then by depth, then by spelling.
 
-    Where nothing else names the user, `metadata.user` does: OpenAI's `user=` parameter, recorded by the SDK.
+    A spelling of `USER_ID_KEYS` anywhere is stronger than one with something before it, and that than a bare `user`.
     """
-    for place in USER_ID_PLACES:
-        found = _in_tags(span.tags) if place == "tags" else _in_mapping(getattr(span, place))
+    weaker: list[tuple[tuple[int, int], Json]] = []
+    for n, place in enumerate(USER_ID_PLACES):
+        entries: Iterable[tuple[Any, Json]] = span.tags if place == "tags" else _entries(getattr(span, place))
+        found = _strongest(entries, n, weaker)
         if found is not None:
             return found
-    plain = span.metadata.get("user")
-    return plain if normal_user_id(plain) is not None else None
+    return min(weaker, key=lambda one: one[0])[1] if weaker else None
 
 
-def _in_tags(tags: tuple[tuple[str, str], ...]) -> Json:
-    return _strongest((_KEY_RANK.get(normal_key(key), -1), value) for key, value in tags)
-
-
-def _in_mapping(mapping: Mapping[str, Json]) -> Json:
-    level: list[tuple[str, Mapping[Any, Json]]] = [("", mapping)]
+def _strongest(entries: Iterable[tuple[Any, Json]], place: int, weaker: list[tuple[tuple[int, int], Json]]) -> Json:
+    """The id under the strongest exact key of the first depth that has one; adds what is weaker to `weaker` as it goes."""
+    level: _Level = [("", entries)]
     nodes = 0
-    for _ in range(_MAX_DEPTH):
-        if not level:
-            return None
-        ranked: list[tuple[int, Json]] = []
-        below: list[tuple[str, Mapping[Any, Json]]] = []
-        for branch, one in level:
-            for key, value in one.items():
+    for depth in range(_MAX_DEPTH):
+        exact: list[tuple[int, int, Json]] = []
+        below: _Level = []
+        for branch, some in level:
+            for key, value in some:
                 nodes += 1
                 if nodes > _MAX_NODES:
                     break
-                if not isinstance(key, str):
+                if type(key) is not str or len(key) > MAX_KEY_LENGTH:
                     continue
-                name = branch + normal_key(key)
-                if isinstance(value, Mapping):
-                    below.append((_USER_BRANCHES[name] + "_" if name in _USER_BRANCHES else "", value))
-                elif isinstance(value, list):
-                    below.extend(("", item) for item in value[:20] if isinstance(item, Mapping))
-                elif name in _KEY_RANK:
-                    ranked.append((_KEY_RANK[name], value))
-        found = _strongest(iter(ranked))
-        if found is not None:
-            return found
+                rank = _rank(branch, key)
+                if rank is not None:
+                    user_id = value if rank >= _BARE else _scalar(value)
+                    if normal_user_id(user_id) is not None:
+                        if rank < _BESIDE:
+                            exact.append((rank, nodes, user_id))
+                        elif rank < _BARE or depth == 0:
+                            weaker.append(((rank, place), user_id))
+                        continue
+                if type(value) is str:
+                    if len(value) >= _SHORTEST_PAIR and ("=" in value or ":" in value):
+                        below.extend(_opened(branch, key, value))
+                elif type(value) is dict or type(value) is list or isinstance(value, Mapping):
+                    below.extend(_opened(branch, key, value))
+        if exact:
+            return min(exact, key=lambda one: one[:2])[2]
+        if not below or nodes > _MAX_NODES:
+            return None
         level = below
     return None
 
 
-def _strongest(ranked: Iterator[tuple[int, Json]]) -> Json:
-    named = [(rank, n, value) for n, (rank, value) in enumerate(ranked) if rank >= 0 and normal_user_id(value) is not None]
-    return min(named, key=lambda entry: entry[:2])[2] if named else None
+@lru_cache(maxsize=8192)
+def _rank(branch: str, key: str) -> int | None:
+    """How strongly a key names the user, 0 the most: below `_BESIDE` exactly, below `_BARE` with something before it."""
+    name = branch + normal_key(key)
+    if name in _KEY_RANK or name in _BARE_RANK:
+        return _KEY_RANK.get(name, _BARE + _BARE_RANK.get(name, 0))
+    words = name.split("_")
+    for n in range(1, min(len(words) - 1, 8) + 1):
+        if "_".join(words[n:]) in _KEY_RANK and _PREFIXES.issuperset(words[:n]):
+            return _BESIDE
+    return None
+
+
+def _entries(value: Json) -> Iterable[tuple[Any, Json]]:
+    """A mapping's own entries, and the one that it spells as `{"name": …, "value": …}`."""
+    if not isinstance(value, Mapping):
+        return ()
+    if _NAME_KEYS.isdisjoint(value):
+        return islice(value.items(), _MAX_NODES)
+    worth = next((value[key] for key in _VALUE_KEYS if value.get(key) is not None), None)
+    spelled = [(value[key], worth) for key in sorted(_NAME_KEYS.intersection(value)) if worth is not None]
+    return [*islice(value.items(), _MAX_NODES), *spelled]
+
+
+def _opened(branch: str, key: str, value: Json) -> Iterator[tuple[str, Iterable[tuple[Any, Json]]]]:
+    """What a value holds one level deeper: entries, with the branch that they stand under."""
+    name = _USER_BRANCHES.get(branch + normal_key(key), "")
+    below = f"{name}_" if name else ""
+    if isinstance(value, str) and len(value) <= _MAX_JSON_LENGTH and (name or _MAYBE_USER.search(value)):
+        value = _json_in(value)
+        if isinstance(value, str):
+            yield "", _pairs_in(value)
+    if isinstance(value, Mapping):
+        yield below, _entries(value)
+    elif isinstance(value, list):
+        for item in value[:_MAX_ITEMS]:
+            if isinstance(item, Mapping):
+                yield "", _entries(item)
+            elif isinstance(item, list) and len(item) == 2:
+                yield "", ((item[0], item[1]),)
+            elif isinstance(item, str):
+                yield from _opened("", "", item)
+
+
+def _json_in(text: str) -> Json:
+    if text[:40].lstrip()[:1] in ("{", "["):
+        try:
+            return json.loads(text)
+        except (ValueError, RecursionError):
+            pass
+    return text
+
+
+def _pairs_in(text: str) -> list[tuple[str, str]]:
+    """The pairs of a text such as `env=prod user_id=u-1`, of a query string, and of Datadog's comma-separated tags."""
+    if len(text) > _MAX_PAIRS_LENGTH or not ("=" in text or ":" in text):
+        return []
+    pairs = (re.split("[=:]", part, maxsplit=1) for part in _PAIR_BORDER.split(text)[:_MAX_ITEMS])
+    return [(pair[0], pair[1]) for pair in pairs if len(pair) == 2]
+
+
+def _scalar(value: Json) -> Json:
+    """The one scalar that a value is, or wraps: `["u-1"]`, `{"stringValue": "u-1"}`."""
+    if isinstance(value, list) and len(value) == 1:
+        value = value[0]
+    if isinstance(value, Mapping) and 0 < len(value) <= 2:
+        value = next((value[key] for key in _VALUE_KEYS if key in value), None)
+    return value
 
 
 def safe_trace_id(raw: str, ring: KeyRing) -> tuple[str, bool]:

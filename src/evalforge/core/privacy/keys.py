@@ -34,18 +34,20 @@ class KeyClass(StrEnum):
     """The key says nothing personal: the value's own rule decides."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class KeyVerdict:
     """The class of a key, its normal form, and whether its last word names a measure or a kind.
 
     Under a measure (`session_count`, `email_sent`) numbers and booleans are no personal data whatever the other words say;
-    under a kind (`auth_method`, `ip_version`) words of the vocabulary are not.
+    under a kind (`auth_method`, `ip_version`) words of the vocabulary are not. `is_text`: what somebody wrote stands there,
+    not what they are called (`user_message`, `email_body`); closed all the same, but it may be allow-listed.
     """
 
     normal: str
     key_class: KeyClass
     is_measure: bool = False
     is_kind: bool = False
+    is_text: bool = False
 
 
 _C = KeyClass
@@ -64,8 +66,9 @@ SENSITIVE_WORDS: tuple[tuple[KeyClass, str], ...] = (
     (
         _C.CONTACT,
         "email emails mail mails phone phones mobile tel telephone msisdn fax cell address addresses addr street "
-        "city town zip zipcode postal postcode geo geoip gps lat lon lng latitude longitude coordinates coords "
-        "whatsapp skype",
+        "city cities town location locations geolocation residence municipality suburb village hometown plz zip zipcode "
+        "postal postcode geo geoip gps lat lon lng latitude longitude coordinates coords "
+        "whatsapp skype telegram wechat",
     ),
     (
         _C.NETWORK,
@@ -81,11 +84,12 @@ SENSITIVE_WORDS: tuple[tuple[KeyClass, str], ...] = (
         _C.USER_ATTRIBUTE,
         "user users usr usrs enduser endusers username userid usrid login handle firstname lastname fullname "
         "displayname givenname familyname middlename surname nickname forename maiden dob birth birthday birthdate "
-        "birthplace gender sex ethnicity race religion nationality salary marital person persons people patient "
+        "birthplace gender sex ethnicity race religion salary marital person persons people patient "
         "patients customer customers client clients member members subscriber subscribers employee employees "
         "candidate applicant student caller callee sender recipient recipients contact contacts cardholder guardian "
         "spouse visitor visitors actor customername contactname submitter requester requestor reporter assignee "
-        "reviewer approver",
+        "reviewer approver author guest guests attendee attendees participant participants passenger passengers payee "
+        "beneficiary signatory claimant policyholder borrower donor resident physician doctor nurse born bday nationality",
     ),
 )
 SENSITIVE_RUNS: tuple[tuple[KeyClass, str], ...] = (
@@ -94,7 +98,8 @@ SENSITIVE_RUNS: tuple[tuple[KeyClass, str], ...] = (
     (
         _C.CREDENTIAL,
         "api key|api keys|app key|application key|private key|access key|secret key|signing key|encryption key|"
-        "client secret|connection string|conn str|connection uri|shared key|service key|license key|master key|"
+        "security answer|secret answer|maiden name|pet name|client secret|connection string|conn str|connection "
+        "uri|shared key|service key|license key|master key|"
         "ssh key",
     ),
     (_C.SESSION, "conversation id|ai conversation|thread id|chat id|dialog id|dialogue id|conversation uuid|thread ts"),
@@ -119,7 +124,7 @@ _ROOTS: tuple[tuple[KeyClass, str], ...] = (
     (_C.SESSION, "sessionid|conversationid"),
     (
         _C.CONTACT,
-        "email|phonenumber|telephone|mobilenumber|zipcode|postcode|streetaddress|homeaddress|postaladdress|latitude|longitude",
+        "email|phonenumber|telephone|mobilenumber|zipcode|postalcode|postcode|streetaddress|homeaddress|postaladdress|latitude|longitude",
     ),
     (_C.NETWORK, "ipaddress|useragent|hostname"),
     (_C.IDENTIFIER, "creditcard|cardnumber|passport|accountnumber|socialsecurity|nationalid|taxid|deviceid|anonymousid"),
@@ -138,15 +143,16 @@ _TEXT_WORDS = listed(
 _TEXT_HEADS = listed(
     "input inputs output outputs prompt prompts response responses message messages completion completions content"
 )
+_MAY_HOLD_TEXT = frozenset({KeyClass.USER_ATTRIBUTE, KeyClass.CONTACT, KeyClass.SESSION})
 _MEASURE_HEADS = listed("num n total count avg mean max min is has use uses")
 _MEASURE_WORDS = listed(
     "count counts tokens total totals ms ns us s sec secs seconds minutes hours days bytes size length len rate ratio "
     "pct percent score scores limit limits threshold latency duration enabled disabled sent verified valid present "
     "detected redacted required supported allowed flag position rank index num cost usd budget depth attempts "
-    "retries percentile"
+    "retries percentile port"
 )
 _KIND_WORDS = listed(
-    "method type types kind format mode status version provider scheme tier plan category level language segment region"
+    "method type types kind arch format mode status version provider scheme tier plan category level language segment region"
 )
 _TIMING_WORDS = frozenset({"per", "first", "next", "time", "last"})
 _NAMED_THINGS = listed(
@@ -155,9 +161,13 @@ _NAMED_THINGS = listed(
     "experiment feature flag version package module library provider engine queue topic table schema agent "
     "deployment namespace evaluator evaluation judge rule policy guardrail check test variant ab parser tokenizer "
     "encoding field key column database db bucket job pipeline stage component plugin skill intent action route "
-    "endpoint handler exception error command script image runtime source channel kb ml short product graph state bot"
+    "endpoint handler exception thread destination consumer producer group exchange subscription broker repository branch "
+    "exception error command script image runtime source channel kb ml short product graph state bot sdk scope protocol "
+    "telemetry otel framework "
+    "network zone file folder artifact alert monitor dashboard"
 )
-_COLUMN = re.compile(r"[A-Za-z][A-Za-z0-9_.\-]{0,40}")
+_THINGS = frozenset(thing.rstrip("s") for thing in _NAMED_THINGS | {"call", "result"})
+_COLUMN = re.compile(r"_?[A-Za-z][A-Za-z0-9_.\-]{0,40}")
 _KEY_MARK = re.compile(r"\[key [0-9]{1,4}\]")
 _INVISIBLE = {"Cf", "Cc", "Mn"}
 
@@ -191,7 +201,11 @@ def verdict_on(key: str) -> KeyVerdict:
         0
     ] not in _NEVER_MEASURED
     return KeyVerdict(
-        normal, key_class, is_measure=measured, is_kind=last in _KIND_WORDS and words[0] not in _NEVER_MEASURED
+        normal,
+        key_class,
+        is_measure=measured,
+        is_kind=last in _KIND_WORDS and words[0] not in _NEVER_MEASURED,
+        is_text=key_class is KeyClass.TEXT or (key_class in _MAY_HOLD_TEXT and last in _TEXT_WORDS),
     )
 
 
@@ -210,7 +224,7 @@ def _class_of(words: list[str], last: str) -> KeyClass:
         return min(found, key=_ROW_OF.__getitem__)
     if last in _TEXT_WORDS or (words[0] in _TEXT_HEADS and last not in _MEASURE_WORDS and last not in _KIND_WORDS):
         return KeyClass.TEXT
-    if last in ("name", "names") and not (len(words) > 1 and words[-2] in _NAMED_THINGS):
+    if last in ("name", "names") and not (len(words) > 1 and words[-2].rstrip("s") in _THINGS):
         return KeyClass.USER_ATTRIBUTE
     return KeyClass.HARMLESS
 
@@ -220,13 +234,15 @@ def _class_of_word(word: str, words: list[str], last: str) -> KeyClass | None:
         return None  # a count, a limit or a time of tokens
     if word in _CLASS_OF_WORD:
         return _CLASS_OF_WORD[word]
+    if len(word) > 3 and word[-1] == "s" and word[:-1] in _CLASS_OF_WORD and word != "tokens":
+        return _CLASS_OF_WORD[word[:-1]]
     if len(word) < 5 or word in _ROOT_EXCEPTIONS or is_word(word):
         return None
     return next((cls for root, cls in _ROOT_OF if root in word), None)
 
 
 def is_column(key: str) -> bool:
-    """Whether a key is plain: a letter, then up to 40 letters, digits, `_ . -`."""
+    """Whether a key is plain: a letter, after `_` or not (`_dd.measured`), then up to 40 letters, digits, `_ . -`."""
     return _COLUMN.fullmatch(key) is not None
 
 
@@ -237,7 +253,15 @@ def is_storable_key(key: str) -> bool:
         return True
     if _COLUMN.fullmatch(key) is None or RECORD_NUMBER.search(key):
         return False
-    return all(is_plain_chunk(chunk) for chunk in re.split(r"[_.\-]+", key))
+    chunks = re.split(r"[_.\-]+", key.lstrip("_"))
+    return all(map(is_plain_chunk, chunks)) and sum(map(_is_codelike, chunks)) < 2
+
+
+def is_sensitive_column(key: str) -> bool:
+    """Whether a key is plain and made of words of the tables here and of the vocabulary only: `lat`, `iban_2`."""
+    return is_column(key) and all(
+        piece in _CLASS_OF_WORD or is_word(piece) or (piece.isdigit() and len(piece) < 3) for piece in pieces(key)
+    )
 
 
 RECORD_NUMBER = re.compile(
@@ -245,6 +269,17 @@ RECORD_NUMBER = re.compile(
     r"[-_ #:/]{0,2}[0-9]{3,}(?![0-9]*[a-z])|(?:^|[-_ .:/])[us][-_][0-9]+$"
 )
 """The number of one record of many: `u-8841`, `user 17`, `A-1009`. Whose it is, nobody here knows."""
+
+
+_LETTERS_IN_DIGITS = re.compile("[a-z]{1,2}[0-9]{1,4}[a-z]?")
+
+
+def _is_codelike(chunk: str) -> bool:
+    """Whether a chunk mixes letters and digits, and is none of the usual ones (`v2`, `p95`, `gpt4o`); two make a code."""
+    low = chunk.lower()
+    if low.isalpha() or low.isdigit() or not low or is_word(low) or _LETTERS_IN_DIGITS.fullmatch(low):
+        return False
+    return not is_word(low.rstrip("0123456789"))
 
 
 _VOWELS = frozenset("aeiouy")

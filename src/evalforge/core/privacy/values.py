@@ -46,6 +46,31 @@ def is_mark(text: str) -> bool:
     return len(text) <= 30 and _MARK.fullmatch(text) is not None
 
 
+TextRule = Callable[[Json], str | None]
+_MAX_REMEMBERED = 4096
+
+
+def _remembering(rule: TextRule) -> TextRule:
+    """The rule, with a bounded memory of texts that it kept as they are: telemetry repeats itself.
+
+    What a rule refused or masked may be personal and is not remembered.
+    """
+    passed: set[str] = set()
+
+    def remembered(value: Json) -> str | None:
+        if type(value) is str and value in passed:
+            return value
+        found = rule(value)
+        if found == value and type(value) is str:
+            if len(passed) >= _MAX_REMEMBERED:
+                passed.clear()
+            passed.add(value)
+        return found
+
+    remembered.__doc__ = rule.__doc__
+    return remembered
+
+
 # -- numbers and times ----------------------------------------------------------------------------------------------------
 
 _NUMBER_TEXT = re.compile(r"-?(?:0|[1-9][0-9]{0,4})(?:\.[0-9]{1,6})?(?:[eE]-[0-9]{1,2})?")
@@ -69,6 +94,9 @@ def number_below(limit: int) -> Callable[[Json], int | float | str | None]:
     """A rule for numbers between -limit and limit, exclusive, and for texts that spell one of at most 5 digits."""
 
     def rule(value: Json) -> int | float | str | None:
+        kind = type(value)
+        if kind is int or kind is float:
+            return value if -limit < value < limit else None
         if isinstance(value, str):
             return value if len(value) <= 20 and _NUMBER_TEXT.fullmatch(value) else None
         found = number(value)
@@ -128,6 +156,7 @@ _SECRET = re.compile(
 _IP = re.compile(r"(?<![0-9.])(?:[0-9]{1,3}\.){3}[0-9]{1,3}(?![0-9.])")
 
 
+@_remembering
 def name(value: Json) -> str | None:
     """A name that a developer gave: a span, service, environment, tool, route. At most 200 characters.
 
@@ -138,11 +167,13 @@ def name(value: Json) -> str | None:
     return _masked(value, _NAME_SHAPE)
 
 
+@_remembering
 def model(value: Json) -> str | None:
     """A model or provider name such as `gpt-4o-mini-2024-07-18` or `claude-sonnet-4@20250514`; customers' parts masked."""
     return _masked(value, _MODEL_SHAPE, _MODEL_PARTS)
 
 
+@_remembering
 def error_type(value: Json) -> str | None:
     """A class name, dotted or not, such as `openai.RateLimitError`."""
     if not isinstance(value, str) or not 0 < len(value) <= MAX_NAME_LENGTH or not _ERROR_TYPE_SHAPE.fullmatch(value):
@@ -151,6 +182,7 @@ def error_type(value: Json) -> str | None:
     return value if is_plain and not RECORD_NUMBER.search(value) else None
 
 
+@_remembering
 def evaluator_name(value: Json) -> str | None:
     """An evaluator's name, whole or not at all: letters, digits, `_ - .` and spaces."""
     if not isinstance(value, str) or re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_ .\-]{0,199}", value) is None:
@@ -191,7 +223,17 @@ def _is_personal(text: str) -> bool:
 def _has_unknown_word(chunk: str) -> bool:
     if is_word(chunk.lower()):
         return False
-    return any(len(part) > 2 and not part.isdigit() and not is_word(part) for part in pieces(chunk))
+    return any(
+        len(part) > 2
+        and not part.isdigit()
+        and not is_word(part)
+        and part not in _DOMAINS
+        and not is_word(part.removesuffix("s"))
+        for part in pieces(chunk)
+    )
+
+
+_DOMAINS = frozenset({"com", "org", "net", "dev"})
 
 
 # -- versions, ids, words -------------------------------------------------------------------------------------------------
@@ -210,6 +252,7 @@ _TRACE_CODE = re.compile(r"(?=.*[a-fA-F])(?:[0-9a-fA-F]{16}|[0-9a-fA-F]{32})|[0-
 _DIGITS_7 = re.compile(r"[0-9]{7}")
 
 
+@_remembering
 def version(value: Json) -> str | None:
     """A version such as `4.16.0`, `2026.1`, `v2-rc1` or `1.0.0.dev3`; four bare numbers could be an address and are none."""
     if isinstance(value, (int, float)):
@@ -268,6 +311,7 @@ _KNOWN_LABELS = frozenset(label for rule in RULES for label in rule.labels) | {
 }
 
 
+@_remembering
 def label(value: Json) -> str | None:
     """An evaluation's label: a documented one, or at most 4 words of the vocabulary."""
     if not isinstance(value, str) or len(value) > 128:
@@ -283,6 +327,7 @@ _LEVEL = re.compile(r"[pvPV][0-9]{1,2}|A/B")
 _CODE_LETTERS = re.compile(r"[A-Z]{2,3}")
 
 
+@_remembering
 def words(value: Json) -> str | None:
     """An enum-like value: at most 3 words of the vocabulary, 5 where no space parts them.
 
@@ -300,12 +345,10 @@ def words(value: Json) -> str | None:
     return None if _STREET.search(value) else value
 
 
+@_remembering
 def locale(value: Json) -> str | None:
     """A language, country or currency code."""
     return value if isinstance(value, str) and (_LOCALE.fullmatch(value) or _CODE_LETTERS.fullmatch(value)) else None
-
-
-TextRule = Callable[[Json], str | None]
 
 
 class Kind(StrEnum):

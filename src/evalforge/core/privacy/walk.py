@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import count
-from typing import Any
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
-from evalforge.core.privacy.fields import BRANCHES, FIELDS
+from evalforge.core.privacy.echoes import NO_ECHOES
+from evalforge.core.privacy.fields import BRANCHES, EXPLANATIONS, FIELDS, WHOLE_FIELD_KEYS
 from evalforge.core.privacy.keys import MAX_KEY_LENGTH, KeyClass, KeyVerdict, is_column, is_storable_key, verdict_on
+from evalforge.core.privacy.modes import TextMode, TextPolicy, path_of
+from evalforge.core.privacy.pairs import NAMING_KEYS, VALUE_KEYS, after_names, is_personal_table, pair_name
+from evalforge.core.privacy.texts import KeptTexts
+from evalforge.core.privacy.trees import KEY_MARK, keep_scrubbed, open_value
 from evalforge.core.privacy.values import (
+    SMALL_NUMBER,
     Kind,
     boolean,
+    is_mark,
     kept,
     label,
     number,
@@ -33,37 +41,73 @@ MAX_NODES = 20_000
 
 _DROPPED = frozenset(KeyClass) - {KeyClass.TEXT, KeyClass.HARMLESS}
 _NUMBERS_PASS = frozenset({KeyClass.USER_ATTRIBUTE, KeyClass.SESSION, KeyClass.NETWORK, KeyClass.TEXT, KeyClass.HARMLESS})
-_NAMING_KEYS = ("name", "key", "field", "header", "attribute", "property", "label")
-_VALUE_KEYS = ("value", "val", "values")
-_UNKNOWN = verdict_on("")
+_NAMING_TEXT = NAMING_KEYS - {"type", "kind", "tag", "entity", "entity_type", "title"}
 _NOTHING = object()
+_T = TypeVar("_T")
 
 
 @dataclass(slots=True)
 class Tally:
-    """What was removed so far, by kind, and how many nodes were looked at.
+    """What was removed so far, by kind, how many nodes were looked at, and the texts that are kept.
 
     Kinds: the dropping classes of `KeyClass` (`user_id`, `user_attribute`, `session`, `credential`, `contact`, `network`,
     `identifier`, `pii`); closed `text`, `tool_arguments`, `tool_result`, `document`; `unknown_value`, `unknown_key` (a field
-    that was not copied), `key` (a key that was replaced), `tag`, `nonfinite`, `limit`, `error`.
+    that was not copied), `key` (a key that was replaced), `tag`, `echo`, `nonfinite`, `limit`, `error`; `second_net`; the
+    scrubber's kinds.
+    `opened` are the places whose text stays as it is (container, key and value), `open_paths` their canonical paths.
     """
 
+    is_watched: ClassVar[bool] = False
+    """Whether somebody wants to know of each decision (`explaining`); never in production."""
     counts: Counter[str] = field(default_factory=Counter)
     node_count: int = 0
+    policy: TextPolicy = field(default_factory=TextPolicy)
+    texts: KeptTexts = field(default_factory=lambda: KeptTexts(NO_ECHOES))
+    opened: list[tuple[Any, Any, Any]] = field(default_factory=list)
+    open_paths: set[str] = field(default_factory=set)
+
+    def entered(self, entries: Iterable[_T], document: Any) -> Iterable[_T]:
+        """`entries` as they are. Whoever watches learns here which entry is looked at, and that it goes into `document`."""
+        return entries
+
+    def judged(self, entry: _Entry, place: Place) -> None:
+        """Told what the key of the entry that is looked at means, if `is_watched`."""
 
     def redacted(self, value: Json, kind: str) -> str:
         """Counts one removal under `kind` and gives the placeholder."""
         self.counts[kind] += 1
         return placeholder(value)
 
+    @property
+    def explains(self) -> bool:
+        """Whether explanations are kept, scrubbed."""
+        return self.policy.explanations is TextMode.SCRUBBED
 
-@dataclass(frozen=True, slots=True)
-class Place:
+    def explained(self, container: Any, key: Any, value: Json, kind: str = "text") -> None:
+        """Puts an explanation into `container[key]`: scrubbed, or its placeholder where explanations are closed."""
+        if self.explains and value is not None:
+            keep_scrubbed(container, key, value, self.texts)
+        else:
+            container[key] = None if value is None else self.redacted(value, kind)
+
+    def allowed(self, container: Any, key: Any, value: Json, mode: TextMode, path: str) -> None:
+        """Puts what is kept of an allow-listed value into `container[key]`; `mode` is not closed, `path` is canonical."""
+        if mode is TextMode.OPEN:
+            opened = open_value(value)
+            container[key] = placeholder(value)
+            if not (isinstance(opened, str) and is_mark(opened)):
+                self.open_paths.add(path)
+                self.opened.append((container, key, opened))
+        else:
+            keep_scrubbed(container, key, value, self.texts)
+
+
+class Place(NamedTuple):
     """Where the walk stands: the normal form of the keys above, how deep, and which rules hold here.
 
     `parent` is the key right above, as it came: `{"api": {"key": 1}}` holds an API key. `closed`: only known fields stay.
     `numeric`: every number stays that is no personal one (metrics). `verdicts`: leaves are parts of an evaluation's value,
-    so labels stay.
+    so labels stay. `field` is the canonical path for the allow-list, "" where no field can be allowed.
     """
 
     path: str = ""
@@ -72,16 +116,59 @@ class Place:
     closed: bool = False
     numeric: bool = False
     verdicts: bool = False
+    field: str = ""
+
+
+class _Entry(NamedTuple):
+    """What a key means at a place: everything that can be said without its value."""
+
+    verdict: KeyVerdict
+    kinds: tuple[Kind, ...] | None
+    stored: str | None
+    normal: str
+    path: str
+    parent: str
+    closed: bool
+    explains: bool
+
+
+@lru_cache(maxsize=16384)
+def _entry(key: str, parent: str, above: str, closed: bool) -> _Entry:
+    verdict = verdict_on(key)
+    normal = verdict.normal
+    path = f"{above}_{normal}" if above else normal
+    kinds = FIELDS.get(path) or (None if closed else FIELDS.get(normal))
+    if parent:
+        verdict = verdict_on(f"{parent}.{key}")
+    explains = normal in EXPLANATIONS or verdict.normal in EXPLANATIONS or path in EXPLANATIONS
+    if kinds is not None or normal in EXPLANATIONS or (path in BRANCHES and is_column(key)):
+        stored: str | None = key if is_column(key) else normal
+    else:
+        stored = key if is_storable_key(key) else None
+        if stored is None and verdict.key_class is KeyClass.HARMLESS and key != KEY_MARK:
+            # A key that is not stored means no more than its mark: so sanitizing twice is sanitizing once.
+            return _entry(KEY_MARK, parent, above, closed)._replace(stored=None)
+    below_closed = closed or (verdict.key_class is not KeyClass.HARMLESS and path in BRANCHES)
+    return _Entry(
+        verdict,
+        kinds,
+        stored,
+        normal,
+        path if path in BRANCHES else "",
+        key if len(key) <= MAX_KEY_LENGTH // 2 else "",
+        below_closed,
+        explains,
+    )
 
 
 def kept_mapping(values: Mapping[str, Json], place: Place, tally: Tally) -> dict[str, Any] | str:
     """A new mapping of what may stay, or the placeholder of the whole where it is too deep or too large."""
     if place.depth > MAX_DEPTH or len(values) > MAX_KEYS:
         return tally.redacted(values, "limit")
-    if _is_sensitive_pair(values):
+    if len(values) > 1 and (_is_sensitive_pair(values) or is_personal_table(values)):
         return tally.redacted(values, "unknown_value")
     document: dict[str, Any] = {}
-    for key, value in values.items():
+    for key, value in tally.entered(values.items(), document):
         tally.node_count += 1
         if tally.node_count > MAX_NODES:
             tally.counts["limit"] += 1
@@ -94,52 +181,66 @@ def kept_mapping(values: Mapping[str, Json], place: Place, tally: Tally) -> dict
 
 
 def _keep_entry(document: dict[str, Any], key: Json, value: Json, place: Place, tally: Tally) -> None:
-    if not isinstance(key, str) or len(key) > MAX_KEY_LENGTH:
-        _put(document, None, tally.redacted(value, "unknown_value"), tally)
+    if type(key) is not str or len(key) > MAX_KEY_LENGTH:
+        document[_free_key(document, None, tally)] = tally.redacted(value, "unknown_value")
         return
-    verdict = verdict_on(key)
-    normal = verdict.normal
-    path = f"{place.path}_{normal}" if place.path else normal
-    kinds = FIELDS.get(path) or (None if place.closed else FIELDS.get(normal))
-    if place.parent:
-        verdict = verdict_on(f"{place.parent}.{key}")
-    if isinstance(value, Mapping):
-        stored: Any = _kept_branch(value, verdict, _below(key, verdict, path, place), tally)
-    elif isinstance(value, (list, tuple)):
-        stored = _kept_items(value, verdict, kinds, _below(key, verdict, path, place), tally)
+    entry = _entry(key, place.parent, place.path, place.closed)
+    if tally.is_watched:
+        tally.judged(entry, place)
+    allowed = ""
+    if place.field and tally.policy.names_fields:
+        allowed = f"{place.field}_{entry.normal}" if "." in place.field else path_of(place.field, entry.normal)
+        mode = _mode_of(allowed, tally.policy)
+        if mode is not TextMode.CLOSED and (entry.verdict.is_text or entry.verdict.key_class not in _DROPPED):
+            tally.allowed(document, _free_key(document, entry.stored, tally), value, mode, allowed)
+            return
+    kind = type(value)
+    if kind is dict or (kind is not str and isinstance(value, Mapping)):
+        if entry.explains and not entry.path:
+            tally.explained(document, _free_key(document, entry.stored, tally), value)
+            return
+        stored = _kept_branch(value, entry, _below(entry, place, allowed), tally)
+    elif kind is list or kind is tuple:
+        if entry.explains and tally.explains:
+            tally.explained(document, _free_key(document, entry.stored, tally), value)
+            return
+        stored = _kept_items(value, entry.verdict, entry.kinds, _below(entry, place, allowed), tally)
+    elif entry.explains and kind is str and (entry.kinds is None or kept(value, entry.kinds) is None):
+        tally.explained(document, _free_key(document, entry.stored, tally), value)
+        return
     else:
-        stored = _kept_scalar(value, verdict, kinds, place, tally)
+        stored = _kept_scalar(value, entry.verdict, entry.kinds, place, tally)
     if stored is _NOTHING:
         return
-    _put(document, _key_to_store(key, normal, is_known=kinds is not None), stored, tally)
+    stored_key = entry.stored
+    if stored_key is None or stored_key in document:
+        stored_key = _free_key(document, None, tally)
+    document[stored_key] = stored
 
 
-def _key_to_store(key: str, normal: str, *, is_known: bool) -> str | None:
-    if is_known:
-        return key if is_column(key) else normal
-    return key if is_storable_key(key) else None
+def _mode_of(path: str, policy: TextPolicy) -> TextMode:
+    mode = policy.mode_of(path)
+    if mode is TextMode.CLOSED:
+        whole = WHOLE_FIELD_KEYS.get(path.partition(".")[2])
+        if whole is not None:
+            mode = policy.mode_of(whole)
+    return mode
 
 
-def _below(key: str, verdict: KeyVerdict, path: str, place: Place) -> Place:
-    closed = place.closed or (verdict.key_class is not KeyClass.HARMLESS and path in BRANCHES)
-    return Place(
-        path=path if path in BRANCHES else "",
-        parent=key if len(key) <= MAX_KEY_LENGTH // 2 else "",
-        depth=place.depth + 1,
-        closed=closed,
-        numeric=place.numeric,
-        verdicts=place.verdicts,
-    )
+def _below(entry: _Entry, place: Place, allowed: str) -> Place:
+    return Place(entry.path, entry.parent, place.depth + 1, entry.closed, place.numeric, place.verdicts, allowed)
 
 
-def _put(document: dict[str, Any], key: str | None, stored: Any, tally: Tally) -> None:
+def _free_key(document: dict[str, Any], key: str | None, tally: Tally) -> str:
+    """The key to store under: as given, or a mark with a number where it may not be stored or stands already."""
     if key is None or key in document:
         tally.counts["key"] += 1
         key = next(mark for n in count(len(document) + 1) if (mark := f"[key {n}]") not in document)
-    document[key] = stored
+    return key
 
 
-def _kept_branch(values: Mapping[str, Json], verdict: KeyVerdict, below: Place, tally: Tally) -> Any:
+def _kept_branch(values: Mapping[str, Json], entry: _Entry, below: Place, tally: Tally) -> Any:
+    verdict = entry.verdict
     if not below.path and verdict.key_class is not KeyClass.HARMLESS and not _passes_in(below, verdict):
         return _removed(values, verdict, tally)
     return kept_mapping(values, below, tally)
@@ -150,19 +251,22 @@ def _kept_items(
 ) -> Any:
     if verdict.key_class in _DROPPED and not place.numeric:
         return _removed(values, verdict, tally)
-    if verdict.key_class is KeyClass.TEXT and not place.path:
+    if verdict.key_class is KeyClass.TEXT and not place.path and kinds is None:
         return _removed(values, verdict, tally)
     if place.depth > MAX_DEPTH:
         return tally.redacted(values, "limit")
-    if len(values) == 2 and isinstance(values[0], str) and _is_sensitive_name(values[0]):
+    if len(values) == 2 and _is_pair_or_point(values):
         return tally.redacted(values, "unknown_value")
     items: list[Any] = []
-    inner = replace(place, depth=place.depth + 1)
-    for value in values[:MAX_ITEMS]:
+    inner = place._replace(depth=place.depth + 1)
+    named = after_names(values)
+    for at, value in tally.entered(enumerate(values[:MAX_ITEMS]), items):
         tally.node_count += 1
         if tally.node_count > MAX_NODES:
             break
-        if isinstance(value, Mapping):
+        if at in named:
+            items.append(tally.redacted(value, "unknown_value"))
+        elif isinstance(value, Mapping):
             items.append(kept_mapping(value, inner, tally))
         elif isinstance(value, (list, tuple)):
             items.append(_kept_items(value, verdict, kinds, inner, tally))
@@ -178,14 +282,14 @@ def _kept_items(
 def _kept_scalar(value: Json, verdict: KeyVerdict, kinds: tuple[Kind, ...] | None, place: Place, tally: Tally) -> Any:
     if value is None:
         return None
-    if isinstance(value, float) and not math.isfinite(value):
+    if type(value) is float and not math.isfinite(value):
         tally.counts["nonfinite"] += 1
         return _NOTHING
     if kinds is not None:
         found = kept(value, kinds)
         if found is not None:
             return found
-    if _passes_in(place, verdict):
+    if (place.numeric or place.verdicts) and verdict.key_class in _NUMBERS_PASS:
         found = number(value) if place.numeric else score(value)
         if found is not None:
             return found
@@ -223,22 +327,52 @@ def _removed(value: Json, verdict: KeyVerdict, tally: Tally) -> Any:
 
 def kept_unknown(value: Json, tally: Tally, *, is_measure: bool = False, takes_labels: bool = False) -> Any:
     """What stays of a scalar under an unknown key: a boolean, a small number, an ISO time, words; else its placeholder."""
+    kind = type(value)
+    if kind is bool:
+        return value
+    if (kind is int or kind is float) and -SMALL_NUMBER < value < SMALL_NUMBER:
+        return value
     found: Json = boolean(value)
     if found is None:
         found = number(value) if is_measure else None
     if found is None:
         found = small_number(value)
-    if found is None and isinstance(value, str):
+    if found is None and kind is str:
         found = time(value) or (label(value) if takes_labels else words(value))
     return found if found is not None else tally.redacted(value, "unknown_value")
 
 
 def _is_sensitive_pair(values: Mapping[str, Json]) -> bool:
-    """Whether this is `{"name": "email", "value": ...}`, a personal field written as a pair."""
-    if len(values) > 6 or not any(key in values for key in _VALUE_KEYS):
+    """Whether this is `{"name": "email", "value": ...}`, a personal field or a text written as a pair."""
+    if VALUE_KEYS.isdisjoint(values):
         return False
-    return any(isinstance(values.get(key), str) and _is_sensitive_name(values[key]) for key in _NAMING_KEYS)
+    if pair_name(values) is not None:
+        return True
+    return len(values) <= 6 and any(
+        type(named) is str and key in _NAMING_TEXT and _is_sensitive_name(named) for key, named in values.items()
+    )
+
+
+def _is_pair_or_point(values: list[Json] | tuple[Json, ...]) -> bool:
+    """Whether two items are `["email", ...]`, or a latitude and a longitude."""
+    first, second = values
+    if isinstance(first, str):
+        return _is_sensitive_name(first)
+    return is_point(first, second)
+
+
+def is_point(first: Json, second: Json) -> bool:
+    """Whether two numbers look like a place on earth: fractions of at least 3 digits, and no two shares of one."""
+    return (
+        type(first) is float
+        and type(second) is float
+        and -180 <= first <= 180
+        and -180 <= second <= 180
+        and (abs(first) > 1 or abs(second) > 1)
+        and round(first, 2) != first
+        and round(second, 2) != second
+    )
 
 
 def _is_sensitive_name(text: str) -> bool:
-    return len(text) <= MAX_KEY_LENGTH and verdict_on(text).key_class is not KeyClass.HARMLESS
+    return len(text) <= MAX_KEY_LENGTH and "[" not in text and verdict_on(text).key_class is not KeyClass.HARMLESS

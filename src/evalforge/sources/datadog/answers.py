@@ -52,7 +52,7 @@ def decode_answer(body: bytes) -> Answer:
     Raises:
         NonsenseError: no JSON, or JSON of another shape (a proxy's web page, an error with status 200).
     """
-    document = _decode(body)
+    document = decode_json(body)
     if not isinstance(document, dict):
         raise NonsenseError(f"JSON, but {_kind(document)} and no object")
     if "data" not in document:
@@ -86,7 +86,7 @@ def says_no_data_yet(status: int, body: bytes) -> bool:
 def says_keys_are_valid(body: bytes) -> bool:
     """Whether the key check's body with status 200 is Datadog's own, and not some proxy's."""
     try:
-        answer = _mapping(_decode(body))
+        answer = _mapping(decode_json(body))
     except NonsenseError:
         return False
     return answer.get("status") == "ok" or answer.get("valid") is True
@@ -121,7 +121,12 @@ def _seconds(text: str | None) -> float | None:
     return number if math.isfinite(number) and number >= 0 else None
 
 
-def _decode(body: bytes) -> Json:
+def decode_json(body: bytes) -> Json:
+    """JSON read tolerantly: a number that is none, half of a surrogate pair or deep nesting costs that value only.
+
+    Raises:
+        NonsenseError: no JSON.
+    """
     try:
         return orjson.loads(body)
     except orjson.JSONDecodeError:
@@ -133,7 +138,7 @@ def _decode(body: bytes) -> Json:
     except ValueError as error:
         raise NonsenseError(f"no JSON ({len(body)} bytes)") from error
     except RecursionError:
-        return _decode(_cut_below(body, _MAX_DEPTH))
+        return decode_json(_cut_below(body, _MAX_DEPTH))
 
 
 def _cut_below(body: bytes, max_depth: int) -> bytes:

@@ -8,12 +8,12 @@ The steps are in `steps`; every page's checkpoint says in which one it was read,
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import replace
 
 from evalforge.core.ports import Checkpoint, FilterMode, Page, Rejected, SourceStatus
 from evalforge.core.signals import Thresholds, find_signals
-from evalforge.core.span import Span
+from evalforge.core.span import Span, TraceIdKind
 from evalforge.core.window import Window
 from evalforge.errors import SourceRefusedError
 from evalforge.sources.datadog.client import DatadogClient
@@ -28,6 +28,7 @@ from evalforge.sources.datadog.query import (
     settings_digest,
 )
 from evalforge.sources.datadog.report import Report
+from evalforge.sources.datadog.roots import batches, roots_query
 from evalforge.sources.datadog.spans import PARSERS
 from evalforge.sources.datadog.steps import (
     FIRST_SLICE_MS,
@@ -113,6 +114,22 @@ class DatadogSource:
             self.status.skipped = "the keys may not search APM spans (403)"
             learned = after.learned if after else ()
             yield Page((), (), Checkpoint(self.name, window, self.query_digest, learned=learned, done=True))
+
+    async def roots(self, traces: Mapping[str, TraceIdKind], window: Window) -> AsyncGenerator[Sequence[Span], None]:
+        """The spans that may name the users of these traces, one list for each request; see `roots`.
+
+        Raises:
+            SourceRefusedError, SourceUnavailableError, QuotaExhaustedError
+        """
+        parse = PARSERS[self.name]
+        size = page_size_for(self.name)
+        for batch in batches(self.name, traces):
+            query = roots_query(self.name, batch)
+            pagination = Pagination(self.client, self.name, query, window, size=size, status=self.status)
+            while (part := await pagination.next()) is not None:
+                if part.is_partial:
+                    self.report.warn(f"{self.name}: answers stayed partial while users were looked up; some may be missing")
+                yield [span for item in part.items if isinstance(span := parse(item), Span)]
 
 
 class _Reading:

@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 from evalforge.core.capture import FailureCapture, document_id
-from evalforge.core.ports import Checkpoint, DeadLetter, ExportPackage, Lease, Selection, StoredCapture, UpsertResult
+from evalforge.core.ports import (
+    COLLECTIONS,
+    Checkpoint,
+    DeadLetter,
+    Erasure,
+    ExportPackage,
+    Lease,
+    Selection,
+    StoredCapture,
+    StoredDocument,
+    UpsertResult,
+)
 from evalforge.errors import SkippableError, StoreError
-from evalforge.stores import merging, records
-from evalforge.stores.firestore import ledger, reader, upserting
+from evalforge.stores import records
+from evalforge.stores.firestore import erasing, ledger, reader, upkeep, upserting
 from evalforge.stores.firestore.connection import Connection
 from evalforge.stores.firestore.values import decode_fields
 from evalforge.stores.firestore.writer import replacement, union
@@ -43,6 +54,8 @@ class FirestoreStore:
         self._checkpoints = f"{prefix}checkpoints"
         self._dead_letters = f"{prefix}dead_letters"
         self._exports = f"{prefix}exports"
+        self._tombstones = f"{prefix}tombstones"
+        self._by_name = {name: f"{prefix}{name}" for name in COLLECTIONS}
 
     # -- captures
 
@@ -63,7 +76,7 @@ class FirestoreStore:
         if found is None or reader.has_expired(found, now):
             return None
         try:
-            return _stored_capture(found)
+            return reader.stored_capture(found)
         except SkippableError as error:
             raise StoreError(f"{self._captures}/{key} is no capture: repair or delete it") from error
 
@@ -79,7 +92,7 @@ class FirestoreStore:
             if reader.has_expired(found, now):
                 continue
             try:
-                stored = _stored_capture(found)
+                stored = reader.stored_capture(found)
             except SkippableError:
                 continue
             yield stored
@@ -161,6 +174,54 @@ class FirestoreStore:
         found = await reader.newest_documents(self._connection, self._exports, "created_at", limit)
         return [records.package_of(decode_fields(document.fields)) for document in found]
 
+    # -- erasures
+
+    async def save_erasure(self, erasure: Erasure) -> None:
+        """Writes or replaces the record, then changes the epoch; see `ports.Erasures`."""
+        await erasing.save(self._connection, self._tombstones, self._checkpoints, erasure)
+
+    async def erasure_epoch(self) -> str:
+        """A token that changes with every saved erasure; "" before the first."""
+        return await erasing.epoch(self._connection, self._checkpoints)
+
+    def erasures(self) -> AsyncIterator[Erasure]:
+        """Every record, oldest first; one read for each, and one for every further 40,000 trace keys."""
+        return erasing.erasures(self._connection, self._tombstones)
+
+    def captures_of_users(self, user_hashes: frozenset[str]) -> AsyncIterator[StoredCapture]:
+        """Every stored capture with one of these in `user_hashes`, expired ones too; streamed."""
+        return erasing.captures_of_users(self._connection, self._captures, user_hashes)
+
+    async def delete_captures(self, trace_ids: Sequence[str], *, user_hashes: frozenset[str] = frozenset()) -> int:
+        """Deletes the captures of these traces and of these users, and says how many there were."""
+        return await erasing.delete_captures(self._connection, self._captures, trace_ids, user_hashes)
+
+    async def delete_dead_letters(self, trace_ids: Sequence[str]) -> int:
+        """Deletes the dead letters about these traces and says how many there were."""
+        return await erasing.delete_dead_letters(self._connection, self._dead_letters, trace_ids)
+
+    # -- upkeep
+
+    def documents(self, collection: str, *, after: str | None = None) -> AsyncIterator[StoredDocument]:
+        """Every document of one of `ports.COLLECTIONS` with a key greater than `after`, ascending by key; streamed."""
+        return upkeep.documents(self._connection, collection, self._by_name[collection], after)
+
+    async def rewrite(self, capture: FailureCapture, stored: StoredDocument, *, now: datetime) -> bool:
+        """Replaces the facts of a stored capture if it still has that version; see `ports.Upkeep`."""
+        return await upkeep.rewrite(self._connection, self._captures, capture, stored, now)
+
+    async def remove(self, stored: StoredDocument) -> bool:
+        """Deletes one document if it still has that version; see `ports.Upkeep`."""
+        return await upkeep.remove(self._connection, self._by_name[stored.collection], stored)
+
+    async def delete_expired(self, *, now: datetime) -> int:
+        """0: Firestore's TTL policy deletes what has expired, and every read here leaves it out until then."""
+        return 0
+
+    async def purge(self, *, on_deleted: Callable[[str, int], None] | None = None) -> Mapping[str, int]:
+        """Deletes every document of every collection of this prefix, and says how many by collection."""
+        return await upkeep.purge(self._connection, self._by_name, on_deleted)
+
     # -- the database
 
     async def ping(self) -> None:
@@ -178,20 +239,6 @@ class FirestoreStore:
     async def close(self) -> None:
         """Closes the channel; nothing may be called afterwards, except this."""
         await self._connection.close()
-
-
-def _stored_capture(found: Any) -> StoredCapture:
-    try:
-        document = decode_fields(found.fields)
-        capture = merging.capture_in(document)
-        updated_at = document["updated_at"]
-        if not isinstance(updated_at, datetime):
-            raise TypeError("updated_at")
-    except (TypeError, ValueError, LookupError, AttributeError) as error:
-        raise merging.unreadable(error) from error
-    return StoredCapture(
-        capture=capture, document=document, updated_at=updated_at, processed=document.get("processed") is True
-    )
 
 
 def _is_of(held: Lease | None, lease: Lease) -> bool:

@@ -8,23 +8,34 @@ from typing import Any
 
 from google.cloud.firestore_v1 import types
 
-from evalforge.core.ports import Selection
+from evalforge.core.ports import Selection, StoredCapture
+from evalforge.stores import merging
 from evalforge.stores.firestore.connection import Connection
-from evalforge.stores.firestore.values import PbValue, encode, time_of
+from evalforge.stores.firestore.values import PbValue, decode_fields, encode, time_of
 
 DOCUMENTS_PER_PAGE = 100
 
 _Filter = types.StructuredQuery.Filter
 _Operator = types.StructuredQuery.FieldFilter.Operator
+_ASCENDING = types.StructuredQuery.Direction.ASCENDING
 _DESCENDING = types.StructuredQuery.Direction.DESCENDING
+VALUES_PER_FILTER = 30
+"""How many values `in` and `array-contains-any` take. Source: https://firebase.google.com/docs/firestore/query-data/queries"""
 _FILTERED = ("failure_type", "severity", "ml_app", "env")
 
 
-async def read_documents(connection: Connection, paths: Sequence[str], *, patience_s: float | None = None) -> dict[str, Any]:
-    """The protobuf Document of each path that has one. Each path costs one read, found or not."""
+async def read_documents(
+    connection: Connection, paths: Sequence[str], *, patience_s: float | None = None, names_only: bool = False
+) -> dict[str, Any]:
+    """The protobuf Document of each path that has one, without its fields if `names_only`.
+
+    Each path costs one read, found or not.
+    """
 
     async def attempt(client: Any, timeout_s: float) -> dict[str, Any]:
         request = types.BatchGetDocumentsRequest(database=connection.database_path, documents=list(paths))
+        if names_only:
+            request.mask = types.DocumentMask(field_paths=["__name__"])
         stream = await client.batch_get_documents(request, retry=None, timeout=timeout_s, metadata=connection.metadata)
         found = {}
         async for response in stream:
@@ -53,6 +64,25 @@ def text_in(document: Any, field: str) -> str | None:
     return value.string_value if value.WhichOneof("value_type") == "string_value" else None
 
 
+def stored_capture(found: Any) -> StoredCapture:
+    """The capture in a protobuf Document.
+
+    Raises:
+        SkippableError: when it holds none, with the code `stored_document_unreadable`.
+    """
+    try:
+        document = decode_fields(found.fields)
+        capture = merging.capture_in(document)
+        updated_at = document["updated_at"]
+        if not isinstance(updated_at, datetime):
+            raise TypeError("updated_at")
+    except (TypeError, ValueError, LookupError, AttributeError) as error:
+        raise merging.unreadable(error) from error
+    return StoredCapture(
+        capture=capture, document=document, updated_at=updated_at, processed=document.get("processed") is True
+    )
+
+
 async def query_captures(connection: Connection, collection: str, selection: Selection) -> AsyncIterator[Any]:
     """The protobuf Documents that match, the latest start first, ties by greater name first; `limit` is the caller's.
 
@@ -74,6 +104,67 @@ async def query_captures(connection: Connection, collection: str, selection: Sel
         last = page[-1]
         query.start_at = types.Cursor(
             values=[types.Value.wrap(last.fields["started_at"]), types.Value(reference_value=last.name)], before=False
+        )
+
+
+async def documents_by_name(
+    connection: Connection,
+    collection: str,
+    where: types.StructuredQuery.Filter | None = None,
+    *,
+    after: str | None = None,
+    names_only: bool = False,
+    per_page: int = DOCUMENTS_PER_PAGE,
+) -> AsyncIterator[list[Any]]:
+    """The protobuf Documents that match, ascending by name from beyond the key `after`, page by page."""
+    query = types.StructuredQuery(
+        from_=[types.StructuredQuery.CollectionSelector(collection_id=collection)],
+        where=where,
+        order_by=[_order("__name__", _ASCENDING)],
+        limit=per_page,
+    )
+    if names_only:
+        name = types.StructuredQuery.FieldReference(field_path="__name__")
+        query.select = types.StructuredQuery.Projection(fields=[name])
+    await connection.client()
+    last = connection.document_path(collection, after) if after else None
+    while True:
+        if last is not None:
+            query.start_at = types.Cursor(values=[types.Value(reference_value=last)], before=False)
+        page = await _run(connection, query)
+        if page:
+            yield page
+        if len(page) < per_page:
+            return
+        last = page[-1].name
+
+
+def array_holds_any(field: str, values: Sequence[str]) -> types.StructuredQuery.Filter:
+    """The filter for documents whose array `field` holds one of at most `VALUES_PER_FILTER` values."""
+    return _condition(field, _Operator.ARRAY_CONTAINS_ANY, list(values))
+
+
+def is_one_of(field: str, values: Sequence[str]) -> types.StructuredQuery.Filter:
+    """The filter for documents whose `field` is one of at most `VALUES_PER_FILTER` values."""
+    return _condition(field, _Operator.IN, list(values))
+
+
+async def documents_by_time(connection: Connection, collection: str, field: str, per_page: int) -> AsyncIterator[Any]:
+    """The protobuf Documents that have the time `field`, earliest first, ties by name; streamed."""
+    query = types.StructuredQuery(
+        from_=[types.StructuredQuery.CollectionSelector(collection_id=collection)],
+        order_by=[_order(field, _ASCENDING), _order("__name__", _ASCENDING)],
+        limit=per_page,
+    )
+    while True:
+        page = await _run(connection, query)
+        for document in page:
+            yield document
+        if len(page) < per_page:
+            return
+        last = page[-1]
+        query.start_at = types.Cursor(
+            values=[types.Value.wrap(last.fields[field]), types.Value(reference_value=last.name)], before=False
         )
 
 
@@ -155,6 +246,6 @@ def _all_of(conditions: Sequence[types.StructuredQuery.Filter]) -> types.Structu
     return _Filter(composite_filter=together)
 
 
-def _order(field: str) -> types.StructuredQuery.Order:
+def _order(field: str, direction: Any = _DESCENDING) -> types.StructuredQuery.Order:
     reference = types.StructuredQuery.FieldReference(field_path=field)
-    return types.StructuredQuery.Order(field=reference, direction=_DESCENDING)
+    return types.StructuredQuery.Order(field=reference, direction=direction)

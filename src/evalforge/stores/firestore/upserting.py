@@ -27,6 +27,12 @@ class _Tally:
     updated: list[str] = field(default_factory=list)
     unchanged: list[str] = field(default_factory=list)
     refused: list[tuple[str, str]] = field(default_factory=list)
+    without_user: list[str] = field(default_factory=list)
+
+    def note_users(self, trace_id: str, document: Mapping[str, Any]) -> None:
+        """Remembers the trace when the document that stands now names no user."""
+        if not document.get("user_hashes"):
+            self.without_user.append(trace_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +45,11 @@ class _Wanted:
 
 @dataclass(frozen=True, slots=True)
 class _Planned:
-    """A write, and the list of the tally that its trace belongs to once it stands."""
+    """A write, the document that stands after it, and the list of the tally that its trace belongs to then."""
 
     path: str
     write: Any
+    document: Mapping[str, Any]
     tally: list[str]
 
 
@@ -69,7 +76,7 @@ async def upsert(connection: Connection, collection: str, captures: Sequence[Fai
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-    return UpsertResult(tally.created, tally.updated, tally.unchanged, tally.refused)
+    return UpsertResult(tally.created, tally.updated, tally.unchanged, tally.refused, tuple(tally.without_user))
 
 
 async def _upsert_chunk(
@@ -105,6 +112,7 @@ async def _upsert_chunk(
             trace_id = wanted.pop(plan.path).capture.trace_id
             if outcome.fate is Fate.WRITTEN:
                 plan.tally.append(trace_id)
+                tally.note_users(trace_id, plan.document)
             else:
                 tally.refused.append((trace_id, outcome.reason))
         if wanted:
@@ -122,18 +130,21 @@ def _plan(path: str, wanted: _Wanted, stored: Any, now: datetime, tally: _Tally)
     try:
         if stored is None:
             created = {**wanted.document, **merging.created_fields(now)}
-            return _Planned(path, writer.creation(path, created), tally.created)
+            return _Planned(path, writer.creation(path, created), created, tally.created)
         if reader.has_expired(stored, now):
             created = {**wanted.document, **merging.created_fields(now)}
-            return _Planned(path, writer.replacement(path, created, stored.update_time), tally.created)
+            return _Planned(path, writer.replacement(path, created, stored.update_time), created, tally.created)
         if reader.text_in(stored, "fingerprint") == wanted.document["fingerprint"]:
             tally.unchanged.append(trace_id)
+            tally.note_users(trace_id, wanted.document)
             return None
-        merged = merging.merged_document(wanted.capture, _decoded(stored))
+        facts = _decoded(stored)
+        merged = merging.merged_document(wanted.capture, facts)
         if merged is None:
             tally.unchanged.append(trace_id)
+            tally.note_users(trace_id, facts)
             return None
-        return _Planned(path, writer.update(path, {**merged, "updated_at": now}, stored.update_time), tally.updated)
+        return _Planned(path, writer.update(path, {**merged, "updated_at": now}, stored.update_time), merged, tally.updated)
     except (TypeError, ValueError) as error:
         raise SkippableError(
             f"a capture has no stored form: {type(error).__name__}", code=merging.NOT_REPRESENTABLE

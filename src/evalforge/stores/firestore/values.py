@@ -10,7 +10,7 @@ Source: https://firebase.google.com/docs/firestore/quotas#collections_documents_
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -82,8 +82,13 @@ def decode_fields(fields: Any) -> dict[str, Any]:
     return {name: decode(value) for name, value in fields.items()}
 
 
-def decode(value: Any) -> Any:
-    """What the protobuf Value `value` holds.
+def plain_fields(fields: Any) -> dict[str, Any]:
+    """The same, but escapes stay the maps that they are stored as, so that any document has such a form."""
+    return {name: decode(value, revive=_as_it_is) for name, value in fields.items()}
+
+
+def decode(value: Any, *, revive: Callable[[dict[str, Any]], Any] = lossless.revive) -> Any:
+    """What the protobuf Value `value` holds; `revive` says what each map in it stands for.
 
     Raises:
         ValueError, TypeError, LookupError: as `decode_fields`.
@@ -92,14 +97,18 @@ def decode(value: Any) -> Any:
     if kind in _AS_THEY_ARE:
         return getattr(value, kind)
     if kind == "map_value":
-        return lossless.revive({name: decode(inner) for name, inner in value.map_value.fields.items()})
+        return revive({name: decode(inner, revive=revive) for name, inner in value.map_value.fields.items()})
     if kind == "array_value":
-        return [decode(inner) for inner in value.array_value.values]
+        return [decode(inner, revive=revive) for inner in value.array_value.values]
     if kind == "timestamp_value":
         return time_of(value.timestamp_value)
     if kind == "geo_point_value":
         return {"latitude": value.geo_point_value.latitude, "longitude": value.geo_point_value.longitude}
     return None
+
+
+def _as_it_is(stored: dict[str, Any]) -> Any:
+    return stored
 
 
 _AS_THEY_ARE = frozenset(

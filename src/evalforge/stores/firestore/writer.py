@@ -85,8 +85,8 @@ def update(path: str, fields: Mapping[str, Any], update_time: Any) -> Any:
     return write
 
 
-def deletion(path: str, update_time: Any) -> Any:
-    """The write that deletes that version of a document."""
+def deletion(path: str, update_time: Any = None) -> Any:
+    """The write that deletes a document, there or not; with `update_time`, only that version of it."""
     write = PbWrite()
     write.delete = path
     return _guarded(write, update_time)

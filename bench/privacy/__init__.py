@@ -1,0 +1,1 @@
+"""The privacy benchmark: a generated corpus with planted personal values, a scorer, peers on the same corpus, and speed."""

@@ -1,0 +1,164 @@
+"""`evalforge audit`: look through everything stored for personal data, and mend it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from evalforge.cli import LEAKS_FOUND
+from evalforge.cli.cards import facts_grid, section
+from evalforge.cli.options import run_async
+from evalforge.cli.screen import console, counted, is_terminal, print_json, safe, text
+from evalforge.config import Settings, one_setting
+
+if TYPE_CHECKING:
+    from evalforge.upkeep import AuditReport
+
+SHOWN_KEYS = 3
+SHOWN_GROUPS = 40
+
+
+@click.command(name="audit", short_help="Look through everything stored for personal data; --fix mends it.")
+@click.option("--fix", is_flag=True, help="Mend what is found instead of only telling it.")
+@click.option("--after", metavar="POSITION", help="Go on after the position that an interrupted audit told.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+def command(fix: bool, after: str | None, as_json: bool) -> int:
+    """Look through everything stored for personal data; --fix mends it.
+
+    Every document of every collection is read once more by the present rules, whoever wrote it. What is found is told by
+    field, kind and document key, never by value. The exit code is 10 when something personal still stands at the end.
+
+    --fix runs the present sanitizer over stored captures and writes each back unless somebody else wrote it meanwhile; your
+    reviewers' and your own fields are never touched, so a leak in those is told for you to mend. Dead letters and
+    checkpoints with a leak are deleted: the next run makes them anew. It may be stopped at any time and run again.
+    """
+    from evalforge import bootstrap
+    from evalforge.events import configure_logging
+    from evalforge.upkeep import AuditReport
+
+    settings = Settings.from_environment()
+    form = one_setting("LOG_FORMAT", "console" if is_terminal() else "json")
+    configure_logging(form, level="WARNING" if is_terminal() and not as_json else "INFO")
+    report = AuditReport(fixing=fix)
+    try:
+        with _progress(is_terminal() and not as_json) as on_progress:
+            run_async(bootstrap.audit_once(settings, report, fix=fix, after=after, on_progress=on_progress))
+    except BaseException:
+        if report.position is not None:
+            click.echo(f"evalforge: to go on from here: evalforge audit --after {report.position}", err=True)
+        raise
+    if as_json:
+        print_json(report.document(), indent=True, sort_keys=False)
+    else:
+        console().print(report_view(report.document()))
+    return 0 if report.is_clean else LEAKS_FOUND
+
+
+@contextmanager
+def _progress(watching: bool) -> Iterator[Callable[[AuditReport], None] | None]:
+    """A line on the terminal that follows the audit."""
+    if not watching:
+        yield None
+        return
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}", markup=False),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[seen]}", markup=False, style="dim"),
+    )
+    with Progress(*columns, console=console(err=True), transient=True) as bars:
+        task = bars.add_task("looking", total=None, seen="")
+
+        def follow(report: AuditReport) -> None:
+            seen = f"{counted(sum(report.seen.values()), 'document')} · {report.leaking:,} leaking"
+            if report.fixing:
+                seen += f" · {report.fixed + report.removed:,} mended"
+            bars.update(task, description=safe((report.position or "").partition("/")[0], 20), seen=seen)
+
+        yield follow
+
+
+def report_view(report: Mapping[str, Any]) -> Group:
+    """The report as a few tables: what was looked at, what was found where, and what follows."""
+    seen = [counted(number, name.replace("_", " "), name.replace("_", " ")) for name, number in report["documents"].items()]
+    rows: list[tuple[str, RenderableType | str | None]] = [
+        ("looked at", ", ".join(seen)),
+        ("rules", f"sanitizer version {report['sanitizer_version']}, and the second net"),
+        ("leaking", counted(report["leaking_documents"], "document") if report["leaking_documents"] else None),
+        ("outdated", _outdated(report)),
+        ("not ours", _unreadable(report["unreadable_documents"])),
+        ("mended", _mended(report)),
+        ("outcome", _outcome(report)),
+    ]
+    parts: list[RenderableType] = [facts_grid(rows)]
+    for title, owner in (
+        ("In what ingestion wrote", "ingestion"),
+        ("In fields of yours, which are never changed", "others"),
+    ):
+        groups = [group for group in report["leaks"] if group["owner"] == owner]
+        if groups:
+            parts += [Text(), section(title), _groups(groups, fixing=report["fixing"])]
+    return Group(*parts)
+
+
+def _groups(groups: Sequence[Mapping[str, Any]], *, fixing: bool) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    table.add_column("kind", no_wrap=True)
+    table.add_column("collection", no_wrap=True)
+    table.add_column("field", overflow="fold", ratio=2)
+    table.add_column("documents", justify="right", no_wrap=True)
+    if fixing:
+        table.add_column("mended", justify="right", no_wrap=True)
+    table.add_column("such as", overflow="fold", ratio=1)
+    for group in groups[:SHOWN_GROUPS]:
+        is_left = group["documents"] > group["fixed"]
+        cells = [
+            text(group["kind"], "bold red" if is_left else "green"),
+            text(group["collection"]),
+            text(group["field"], limit=200),
+            text(f"{group['documents']:,}"),
+        ]
+        if fixing:
+            cells.append(text(f"{group['fixed']:,}"))
+        table.add_row(*cells, text("\n".join(group["keys"][:SHOWN_KEYS]), "dim"))
+    if len(groups) > SHOWN_GROUPS:
+        table.add_row(text("…"), text(""), text(f"{len(groups) - SHOWN_GROUPS:,} more; --json tells all", "dim"))
+    return table
+
+
+def _outdated(report: Mapping[str, Any]) -> str | None:
+    number = report["outdated_captures"]
+    if not number:
+        return None
+    hint = "" if report["fixing"] else "; --fix runs the present rules over them"
+    return f"{counted(number, 'capture')} made by an older sanitizer{hint}"
+
+
+def _unreadable(number: int) -> str | None:
+    return f"{counted(number, 'document')} among the captures {'is none' if number == 1 else 'are none'}" if number else None
+
+
+def _mended(report: Mapping[str, Any]) -> str | None:
+    if not report["fixing"]:
+        return None
+    return f"{counted(report['fixed_documents'], 'document')} rewritten, {report['removed_documents']:,} deleted"
+
+
+def _outcome(report: Mapping[str, Any]) -> Text:
+    if report["clean"]:
+        return text(
+            "clean: nothing personal was found" if not report["leaks"] else "clean: all that was found is mended",
+            "bold green",
+        )
+    left = counted(report["leaks_left"], "place")
+    ours = any(group["owner"] == "ingestion" and group["documents"] > group["fixed"] for group in report["leaks"])
+    advice = "; --fix mends them" if ours and not report["fixing"] else ""
+    return text(f"something personal stands in {left}{advice}", "bold red")

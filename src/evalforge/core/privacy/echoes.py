@@ -1,0 +1,96 @@
+"""Echoes: values that stood under sensitive keys of a trace, found again wherever they are repeated.
+
+The key said what the value is, so no model has to guess: where `user.name` held a name, that name goes from the evaluator's
+reasoning too.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from evalforge.core.privacy.gathering import MAX_VALUES, Values, sensitive_values
+from evalforge.core.privacy.index import Index, folded_form, gates_of
+from evalforge.core.privacy.text.findings import Finding
+from evalforge.core.span import Span
+
+_BYTE_WORD = re.compile(rb"[a-z0-9\x80-\xff]+")
+
+
+class Echoes:
+    """The values that stood under sensitive keys, with what each is. Nothing is computed before a text is looked at.
+
+    Holds raw values: it lives as long as the page that it was made from, and is neither written nor logged.
+    """
+
+    __slots__ = ("_gates", "_index", "_values")
+
+    def __init__(self, values: Values | None = None) -> None:
+        self._values: Values = dict(values or {})
+        self._index: Index | None = None
+        self._gates: tuple[bytes, ...] | None = None
+
+    def __repr__(self) -> str:
+        return f"Echoes({len(self._values)} values)"
+
+    def __bool__(self) -> bool:
+        return bool(self._values)
+
+    @classmethod
+    def of(cls, span: Span) -> Echoes:
+        """The values under sensitive keys of a span; `gathering.sensitive_values` says where they are looked for."""
+        found = sensitive_values(span)
+        return cls(found) if found else NO_ECHOES
+
+    def joined(self, others: Iterable[Echoes]) -> Echoes:
+        """These and the others' together, at most `MAX_VALUES` of them."""
+        values = dict(self._values)
+        for other in others:
+            for value in other._values:
+                if len(values) >= MAX_VALUES:
+                    break
+                values[value] = None
+        return self if len(values) == len(self._values) else Echoes(values)
+
+    @property
+    def names(self) -> frozenset[str]:
+        """The lower-case words of people's names, without those that are ordinary words too."""
+        return self._made().names
+
+    def find(self, text: str) -> list[Finding]:
+        """Where the values are repeated in a text in plain form: whole words, whatever their case, accents and separators.
+
+        One scan, linear in the length of the text however many values there are.
+        """
+        return self._made().find(text) if self._values and text else []
+
+    def person(self, identity: str) -> str:
+        """The identity of the one person of the trace whom a name belongs to; the name itself where it is nobody else's."""
+        return self._made().person(identity) if self._values else identity
+
+    def occur_in(self, canonical: bytes) -> bool:
+        """Whether any value may occur in a document's canonical JSON; quick, and sometimes yes where `find` says no."""
+        if not self._values:
+            return False
+        if self._gates is None:
+            self._gates = tuple(gate.encode("utf-8", "replace") for text, _ in self._values for gate in gates_of(text))
+        if not self._gates:
+            return False
+        if b"\\u" in canonical:
+            return True  # escaped: what could not be written as it is
+        low = canonical.lower() if canonical.isascii() else folded_form(canonical.decode("utf-8", "replace")).encode()
+        words: frozenset[bytes] | None = None
+        for gate in self._gates:
+            if gate in low:
+                words = frozenset(_BYTE_WORD.findall(low)) if words is None else words
+                if gate in words or not gate.isalnum():
+                    return True
+        return False
+
+    def _made(self) -> Index:
+        if self._index is None:
+            self._index = Index(self._values)
+        return self._index
+
+
+NO_ECHOES = Echoes()

@@ -1,0 +1,68 @@
+"""Keys that stand as values: `{"name": "email", "value": ...}`, `["email", ...]`, a table's columns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from evalforge.core.privacy.keys import MAX_KEY_LENGTH, KeyClass, KeyVerdict, verdict_on
+from evalforge.core.span import Json
+
+NAMING_KEYS = frozenset(
+    "name key field header attribute attr property prop label k id column col param parameter argument arg question title "
+    "variable slot entity entity_type type kind tag fieldName field_name keyName Name Key Field".split()
+)
+"""Keys whose value may be the key of what stands beside it."""
+
+VALUE_KEYS = frozenset("value val values v data text answer content string stringValue Value raw".split())
+"""Keys under which the value of such a pair stands."""
+
+_COLUMNS = ("columns", "headers", "header", "fields", "column_names", "fieldnames", "keys")
+_MAX_PAIR = 8
+_SENSITIVE = frozenset(KeyClass) - {KeyClass.TEXT, KeyClass.HARMLESS}
+
+
+def pair_name(values: Mapping[Any, Json]) -> tuple[str, KeyVerdict] | None:
+    """The naming key and the verdict on what it names, where a mapping is a pair that names something sensitive."""
+    if len(values) > _MAX_PAIR or VALUE_KEYS.isdisjoint(values):
+        return None
+    for key, named in values.items():
+        if type(named) is str and key in NAMING_KEYS:
+            verdict = named_verdict(named)
+            if verdict is not None:
+                return key, verdict
+    return None
+
+
+def named_verdict(text: str) -> KeyVerdict | None:
+    """The verdict on a text that is the name of a sensitive key, else None."""
+    if len(text) > MAX_KEY_LENGTH or "[" in text:  # a placeholder names no key
+        return None
+    verdict = verdict_on(text)
+    return verdict if verdict.key_class in _SENSITIVE and not verdict.is_measure else None
+
+
+def is_personal_table(values: Mapping[Any, Json]) -> bool:
+    """Whether a mapping lists the columns of a table and one of them is sensitive."""
+    for key in _COLUMNS:
+        columns = values.get(key)
+        if type(columns) is list and any(type(column) is str and named_verdict(column) for column in columns[:200]):
+            return True
+    return False
+
+
+def after_names(values: Sequence[Json]) -> frozenset[int]:
+    """The places in a list of scalars that come right after the name of a sensitive key, and are none themselves."""
+    places = [
+        at + 1
+        for at, value in enumerate(values[:-1])
+        if type(value) is str and len(value) <= 60 and " " not in value and named_verdict(value) is not None
+    ]
+    return (
+        frozenset(at for at in places if not (type(values[at]) is str and named_verdict(values[at]) is not None))
+        if places
+        else _NONE
+    )
+
+
+_NONE: frozenset[int] = frozenset()

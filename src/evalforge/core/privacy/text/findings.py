@@ -1,0 +1,81 @@
+"""A finding: a place in a text that must not be stored, and what kind of thing stands there."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+
+class TextKind(StrEnum):
+    """What was found. The name stands in the placeholder (`[EMAIL_1]`), the value in `redactions` (`email`)."""
+
+    EMAIL = "email"
+    PHONE = "phone"
+    CARD = "card"
+    IBAN = "iban"
+    ID = "national_id"
+    IP = "ip"
+    MAC = "mac"
+    URL = "url"
+    WALLET = "wallet"
+    SECRET = "secret"  # noqa: S105 - the kind, not one of them
+    PATH = "path"
+    GEO = "coordinates"
+    DATE = "birth_date"
+    PLATE = "licence_plate"
+    PERSON = "person"
+    ADDRESS = "address"
+    USER = "user"
+    SESSION = "session"
+    NUMBER = "long_number"
+    CODE = "code"
+    WORD = "unknown_word"
+    ENCODED = "encoded"
+
+
+MARK = re.compile(rf"\[(?P<kind>{'|'.join(kind.name for kind in TextKind)})_(?P<number>[1-9][0-9]{{0,4}})\]")
+"""A placeholder inside a text. Linear: fixed alternatives and a bounded number."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """`text[start:end]` is of this kind. Findings with equal kind and `identity` are one thing and get one placeholder.
+
+    `identity` is the thing's canonical form (an e-mail address in lower case, a card's digits); it lives in memory only.
+    `instead`, where set, is harmless text that takes the place of the placeholder (a path's file name, for one).
+    """
+
+    start: int
+    end: int
+    kind: TextKind
+    identity: str
+    instead: str | None = None
+
+
+def is_text_mark(text: str) -> bool:
+    """Whether a text is nothing but one placeholder."""
+    return MARK.fullmatch(text) is not None
+
+
+def settled(findings: Iterable[Finding]) -> list[Finding]:
+    """The findings in order of place, none overlapping: those that touch the same characters become one over all of them.
+
+    Of several at one place the one that was given first keeps its kind, so callers give the surest first.
+    """
+    ranked = sorted(enumerate(findings), key=lambda entry: (entry[1].start, entry[0]))
+    apart: list[tuple[int, Finding]] = []
+    for rank, finding in ranked:
+        if finding.end <= finding.start:
+            continue
+        if apart and finding.start < apart[-1][1].end:
+            kept_rank, kept = apart[-1]
+            end = max(kept.end, finding.end)
+            surest = (kept_rank, kept) if kept_rank <= rank else (rank, finding)
+            grown = kept.start != surest[1].start or end != surest[1].end
+            instead = None if grown else surest[1].instead
+            apart[-1] = (surest[0], replace(surest[1], start=kept.start, end=end, instead=instead))
+        else:
+            apart.append((rank, finding))
+    return [finding for _, finding in apart]

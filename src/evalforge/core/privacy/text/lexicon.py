@@ -1,0 +1,205 @@
+"""What a word by itself may be: plain vocabulary, a word that is also somebody's name, a name, or unknown.
+
+The lists are package data in `core/privacy/words/`; every file there that is called `vocabulary-*.txt` or
+`vocabulary-*.txt.gz` is read, so a language or a trade is added by adding one file (`words/README.md`).
+"""
+
+from __future__ import annotations
+
+import gzip
+import re
+import unicodedata
+from collections.abc import Iterable
+from enum import IntEnum
+from functools import cache
+from importlib import resources
+from importlib.resources.abc import Traversable
+
+from evalforge.core.privacy.text.word_tables import CUES, EVERYDAY
+from evalforge.core.privacy.vocabulary import is_name
+
+MAX_WORD_LENGTH = 40
+"""Letters in a word; what is longer is unknown."""
+_MAX_KNOWN_FORMS = 500_000
+_CAMEL_PIECE = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")  # linear: each character is tried at most twice
+_ORDINAL = re.compile(
+    r"[0-9]{1,4}(?:st|nd|rd|th|s|x|k|m|am|pm|a|p|d|h|min|[kmgt]i?b|ms|px|mg|ml|kg|km|cm|mm|lbs?|hrs?|yo|yr)", re.IGNORECASE
+)
+
+
+class Kind(IntEnum):
+    """What a word may be, whatever stands around it."""
+
+    PLAIN = 0
+    """In a vocabulary, and nobody's name that we know of."""
+    SOMETIMES_NAME = 1
+    """In a vocabulary, and a name beside another name or after a naming cue (`Price`, `Black`)."""
+    OFTEN_NAME = 2
+    """In a vocabulary, and more often a name when it is written with a capital inside a sentence (`Mark`, `Hill`)."""
+    NAME = 3
+    """A given name or a surname that no vocabulary has."""
+    UNKNOWN = 4
+
+
+class Lexicon:
+    """The words of all vocabularies and the names; looks words up in any case. Immutable but for `fine`."""
+
+    def __init__(
+        self,
+        vocabularies: Iterable[frozenset[str]],
+        also_names: frozenset[str],
+        names_first: frozenset[str],
+        names_only: frozenset[str] = frozenset(),
+        towns: frozenset[str] = frozenset(),
+    ) -> None:
+        words: set[str] = set(CUES)
+        for vocabulary in vocabularies:
+            words |= vocabulary
+        words -= names_only | towns
+        self._words = words
+        self._names_only = names_only
+        self._also_names = also_names
+        self._names_first = names_first
+        watched = (names_first - EVERYDAY) | CUES
+        self.fine: set[str] = words - watched
+        """Forms of words that need no closer look whatever stands around them. Grows as forms are met (`Their`, `users'`);
+        only vocabulary words ever enter, so nothing personal is remembered."""
+        self.fine.add("")
+        self.everyday_names = names_first & EVERYDAY
+        """Everyday words that are names, too: `will`, `hope`."""
+
+    @classmethod
+    def load(cls, folder: Traversable) -> Lexicon:
+        """The lexicon of a folder of word lists.
+
+        Raises: OSError where the folder lacks `also-names.txt.gz` or `names-first.txt`.
+        """
+        files = sorted(folder.iterdir(), key=lambda file: file.name)
+        vocabularies = [_listed(file) for file in files if re.fullmatch(r"vocabulary-[a-z]+\.txt(?:\.gz)?", file.name)]
+        vocabularies += [_listed(file) for file in files if file.name in {"common.txt", "technical.txt"}]
+        return cls(
+            vocabularies,
+            _listed(folder / "also-names.txt.gz"),
+            _listed(folder / "names-first.txt"),
+            _listed(folder / "names-only.txt"),
+            _listed(folder / "towns.txt"),
+        )
+
+    def remember(self, form: str) -> None:
+        """Notes that a form needs no closer look again."""
+        if len(self.fine) < _MAX_KNOWN_FORMS:
+            self.fine.add(form)
+
+    def kind(self, word: str) -> Kind:
+        """What a word in lower case is. Possessive forms and joined pieces are the caller's to take apart."""
+        if word in self._words:
+            if word in self._names_first:
+                return Kind.OFTEN_NAME
+            return Kind.SOMETIMES_NAME if word in self._also_names else Kind.PLAIN
+        if word in self._names_only or word in self._names_first:
+            return Kind.NAME
+        if len(word) > MAX_WORD_LENGTH:
+            return Kind.UNKNOWN
+        plain = _folded(word)
+        if is_name(plain):
+            return Kind.NAME
+        if plain != word:  # an accent makes another word of it: `Sơn` is nobody's `son`
+            return Kind.UNKNOWN
+        return Kind.PLAIN if self._is_derived(word) else Kind.UNKNOWN
+
+    def is_plain_code(self, token: str) -> bool:
+        """Whether a token that mixes cases or digits is made of known and short pieces only: `getUserById`, `sha256`."""
+        if len(token) > 80 or not token.isascii():
+            return False
+        if _ORDINAL.fullmatch(token):
+            return True
+        pieces = _CAMEL_PIECE.findall(token)
+        if sum(map(len, pieces)) != len(token) or len(pieces) > 12:
+            return False
+        known = 0
+        for piece in pieces:
+            if piece.isdigit():
+                if len(piece) > 4:
+                    return False
+                continue
+            kind = self.kind(piece.lower())
+            if kind is Kind.NAME or (kind is Kind.OFTEN_NAME and piece[0].isupper() and not piece.isupper()):
+                return False
+            if kind is Kind.UNKNOWN and len(piece) > 2:
+                return False
+            known += kind is not Kind.UNKNOWN and len(piece) > 2
+        mixed = not token.isalpha()
+        return known > 0 or (mixed and len(token) <= 5)
+
+    def _is_derived(self, word: str) -> bool:
+        """Whether a word is made of a vocabulary word by an English prefix or ending."""
+        if not word.isascii() or not word.isalpha() or len(word) < 6:
+            return False
+        for ending, instead in _ENDINGS if word.endswith(_ANY_ENDING) else ():
+            if word.endswith(ending):
+                stem = word[: len(word) - len(ending)]
+                if len(stem) >= 3 and any(self._is_stem(stem + tail) for tail in instead):
+                    return True
+                if len(stem) >= 4 and stem[-1] == stem[-2] and ending in _DOUBLING and self._is_stem(stem[:-1]):
+                    return True
+        return word.startswith(_PREFIXES) and any(
+            word.startswith(prefix) and self._is_stem(word[len(prefix) :]) for prefix in _PREFIXES
+        )
+
+    def _is_stem(self, word: str) -> bool:
+        return len(word) >= 4 and word in self._words and word not in self._also_names and word not in self._names_first
+
+
+_ENDINGS = (
+    ("ies", ("y",)),
+    ("ied", ("y",)),
+    ("es", ("", "e")),
+    ("s", ("",)),
+    ("ed", ("", "e")),
+    ("ing", ("", "e")),
+    ("ings", ("", "e")),
+    ("ly", ("", "le")),
+    ("able", ("", "e")),
+    ("less", ("",)),
+    ("ness", ("",)),
+    ("like", ("",)),
+    ("wise", ("",)),
+    ("ize", ("", "e", "y")),
+    ("ized", ("", "e", "y")),
+    ("izing", ("", "e", "y")),
+    ("ise", ("", "e", "y")),
+    ("ised", ("", "e", "y")),
+    ("ising", ("", "e", "y")),
+    ("ization", ("", "e", "y")),
+    ("ability", ("", "e")),
+)
+_DOUBLING = frozenset({"ed", "ing", "able"})
+_PREFIXES = tuple(
+    """un re non pre mis over under sub super multi inter anti auto co counter cyber de dis fore hyper in macro meta micro
+    mid mini mono nano out poly post pseudo self semi tele trans ultra up down back hand head web data cross""".split()
+)
+_ANY_ENDING = tuple(ending for ending, _ in _ENDINGS)
+
+
+def _folded(word: str) -> str:
+    """Without accents: `josé` is `jose`. Letters of other scripts stay."""
+    if word.isascii():
+        return word
+    return "".join(c for c in unicodedata.normalize("NFKD", word) if not unicodedata.combining(c)).translate(_STROKES)
+
+
+_STROKES = str.maketrans({"ł": "l", "ø": "o", "đ": "d", "ß": "ss", "æ": "ae", "œ": "oe", "ð": "d", "þ": "th", "ı": "i"})
+
+
+@cache
+def lexicon() -> Lexicon:
+    """The lexicon of the package's own lists, loaded when first needed."""
+    return Lexicon.load(resources.files("evalforge.core.privacy").joinpath("words"))
+
+
+def _listed(file: Traversable) -> frozenset[str]:
+    raw = file.read_bytes()
+    text = (gzip.decompress(raw) if file.name.endswith(".gz") else raw).decode("utf-8")
+    if "#" not in text:
+        return frozenset(text.split())
+    return frozenset(word for line in text.splitlines() if not line.startswith("#") for word in line.split())

@@ -1,0 +1,249 @@
+"""Reads a text for names and unknown words: `Reader.runs` says where somebody or something unknown is named."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from evalforge.core.privacy.text import word_tables as table
+from evalforge.core.privacy.text.ambiguous import is_cued_everyday, is_short_code, is_shouted_name, names_someone
+from evalforge.core.privacy.text.cues import named_by_cue
+from evalforge.core.privacy.text.lexicon import Kind, Lexicon
+from evalforge.core.privacy.text.neighbours import Neighbours
+from evalforge.core.privacy.text.tokens import Tokens
+from evalforge.core.privacy.text.words import Shape, Word, is_caseless
+
+_MAX_RUN = 8
+"""Words in one person's name, particles and initials included."""
+_MAX_UNKNOWN = 64
+"""Unknown words in a row that become one placeholder."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """`text[start:end]` names a person (`parts`: the name in lower case, without titles and initials), or is unknown."""
+
+    start: int
+    end: int
+    parts: tuple[str, ...]
+    is_person: bool
+
+
+class Reader:
+    """One reading of one text, from its first word to its last."""
+
+    def __init__(self, tokens: Tokens, lexicon: Lexicon) -> None:
+        self._lexicon = lexicon
+        self._n = Neighbours(tokens, lexicon)
+        self._free = 0  # the first word that belongs to no run yet
+        self._runs: list[Run] = []
+
+    def runs(self) -> list[Run]:
+        """The runs in order of place, none overlapping."""
+        fine = self._lexicon.fine
+        for index in [i for i, word in enumerate(self._n.words) if word not in fine]:
+            if index >= self._free:
+                self._look(index)
+        return self._runs
+
+    def _look(self, index: int) -> None:
+        """Looks closer at one word that is not plainly fine."""
+        n = self._n
+        token = n.words[index]
+        if token.isdigit():
+            if len(token) <= 4 and token.isascii():
+                self._lexicon.remember(token)
+            return
+        word = n.word(index)
+        kind, shape = word.kind, word.shape
+        is_cue = word.base in table.CUES
+        if is_cue:
+            for named in named_by_cue(n, index):
+                if named.first >= self._free and named.last is not None:
+                    self._take(named.first, named.last, is_person=True)
+                elif named.first >= self._free:
+                    self._take_person(named.first)
+            if index < self._free:
+                return
+        if kind <= Kind.SOMETIMES_NAME:
+            if not is_cue:
+                self._lexicon.remember(token)
+        elif kind is Kind.OFTEN_NAME:
+            if names_someone(n, index):
+                self._take_person(index)
+        elif kind is Kind.NAME:
+            self._take_person(index)
+        elif shape is Shape.UPPER and len(word.base) <= 5 and word.base.isascii() and word.base.isalpha():
+            if is_shouted_name(n, index):  # else an acronym
+                self._take_person(index)
+        elif not is_short_code(n, index):
+            self._take_unknown(index, word)
+
+    def _take_person(self, index: int) -> None:
+        """Takes a name with the parts that stand beside it."""
+        n = self._n
+        seed = n.word(index)
+        lower = seed.shape is Shape.LOWER
+        first = last = index
+        while first > 0 and last - first < _MAX_RUN:
+            previous = first - 1 if n.words[first - 1] else first - 2
+            if previous < self._free or not n.words[previous] or not n.is_joined(previous, first):
+                break
+            leads = not lower and n.words[previous].lower() in table.LEADING_PARTICLES
+            tight = n.text[n.end(previous)] in "_.-"
+            if not leads and not self._is_part(previous, lower=lower, after=False, tight=tight):
+                break
+            first = previous
+        while last + 1 < len(n.words) and last - first < _MAX_RUN:
+            after = n.after(last)
+            if after is None or not n.is_joined(last, after):
+                break
+            tight = n.text[n.end(last)] in "_-"
+            if n.text[n.end(last)] == "." and not n.is_initial(last) and not lower:
+                break
+            if n.is_particle(after) and self._bridges(after, lower=lower):
+                last = after
+                continue
+            if n.words[last].lower().endswith("'s"):
+                break
+            if not self._is_part(after, lower=lower, after=True, tight=tight, lone=first == last):
+                break
+            last = after
+        if first == last and seed.shape is Shape.TITLE and n.next_char(last) in '\n,;|)".':
+            before = n.before(first)
+            if before is not None and before >= self._free and n.text[n.end(before) : n.start(first)] == ", ":
+                surname = n.word(before)
+                if (
+                    surname.shape is Shape.TITLE
+                    and Kind.PLAIN < surname.kind < Kind.NAME
+                    and surname.base not in table.EVERYDAY
+                    and n.opens_sentence(before)
+                ):
+                    self._take(before, before, is_person=True)
+        self._take(first, last, is_person=True)
+
+    def _bridges(self, index: int, *, lower: bool) -> bool:
+        """Whether a particle is followed, at most two particles on, by another part of the name."""
+        n = self._n
+        for _ in range(3):
+            after = n.after(index)
+            if after is None or not n.is_joined(index, after):
+                return False
+            if not n.is_particle(after) or n.word(after).kind >= Kind.NAME:
+                word = n.word(after)
+                if word.base in table.NEVER_BESIDE:
+                    return False
+                return word.shape in (Shape.TITLE, Shape.UPPER) or (lower and word.kind >= Kind.SOMETIMES_NAME)
+            index = after
+        return False
+
+    def _is_part(self, index: int, *, lower: bool, after: bool, tight: bool, lone: bool = False) -> bool:
+        """Whether a word beside a name belongs to it."""
+        n = self._n
+        word = n.word(index)
+        if word.base.isdigit() or (
+            word.base in table.NEVER_BESIDE and not (word.kind is Kind.OFTEN_NAME and after and word.shape is Shape.TITLE)
+        ):
+            return False
+        if n.is_initial(index) and word.base not in ("i", "a"):
+            return after or n.next_char(index) in ". "
+        if tight and after and word.shape is Shape.LOWER and word.kind is not Kind.UNKNOWN and not lower:
+            return len(word.base) <= 5 and n.text[n.start(index) - 1] == "-" and word.base not in table.AFTER_HYPHEN
+        if word.kind >= Kind.NAME:
+            if word.shape is Shape.LOWER:
+                return lower or word.kind is Kind.NAME or tight
+            return word.shape is not Shape.UPPER or len(word.base) > 1
+        if word.shape is Shape.LOWER:
+            if tight and lower and n.text[n.start(index) - 1 if after else n.end(index)] == "-":
+                return word.base not in table.EVERYDAY and len(word.base) <= 5
+            if not after and word.base in table.EVERYDAY:
+                return lower and is_cued_everyday(n, index)
+            if not lower or word.base in table.EVERYDAY or word.base in table.CUES:
+                return False
+            if word.kind is Kind.OFTEN_NAME:
+                return True
+            if after and n.next_char(index) == "-" and len(word.base) <= 4:
+                return n.word(n.after(index) or 0).kind is not Kind.PLAIN or len(n.base_after(index)) <= 4
+            if word.kind is not Kind.SOMETIMES_NAME:
+                return False
+            if after and n.next_char(index) in table.STOPS_AFTER:
+                return True
+            at = n.before(index)
+            return n.base_before(at if after and at is not None else index) in table.BEFORE_FULL_NAME
+        if word.shape is Shape.MIXED:
+            return False
+        if not after:
+            if word.kind is Kind.PLAIN or word.base in table.TITLES:
+                return False
+            return not (n.opens_sentence(index) and word.base in table.EVERYDAY)
+        if word.kind is not Kind.PLAIN:
+            return word.base not in table.NEVER_BESIDE or word.kind is Kind.OFTEN_NAME
+        if not lone or lower or word.shape is Shape.UPPER or word.base in table.CUES:
+            return False
+        beyond = n.after(index)
+        return not (n.is_capital(beyond) and n.word(beyond or 0).kind is Kind.PLAIN)
+
+    def _take_unknown(self, index: int, word: Word) -> None:
+        """Takes an unknown word, with the unknown words beside it; a name among them makes them a person."""
+        n = self._n
+        if word.shape is Shape.TITLE and not is_caseless(n.words[index]):
+            self._take_person(index)
+            return
+        if word.shape is Shape.UPPER and self._is_beside_name(index):
+            self._take_person(index)
+            return
+        last = index
+        while last - index < _MAX_UNKNOWN:
+            after = n.after(last)
+            if after is None or not n.is_joined(last, after):
+                break
+            beside = n.word(after)
+            if beside.kind is Kind.NAME and beside.shape is word.shape:
+                self._take_person(after)
+                return
+            if (
+                beside.shape is Shape.LOWER is word.shape
+                and beside.base not in table.EVERYDAY
+                and (
+                    beside.kind is Kind.OFTEN_NAME
+                    or (beside.kind is Kind.SOMETIMES_NAME and n.base_before(index) in table.BEFORE_FULL_NAME)
+                )
+            ):
+                self._take(index, after, is_person=True)
+                return
+            if beside.kind is not Kind.UNKNOWN or beside.shape is not word.shape or is_short_code(n, after):
+                break
+            last = after
+        before = n.before(index)
+        person = before is not None and n.words[before].lower() in table.INTRODUCED and word.shape is Shape.LOWER
+        self._take(index, last, is_person=person)
+
+    def _is_beside_name(self, index: int) -> bool:
+        """Whether a word in capitals has another beside it that may be a name."""
+        n = self._n
+        before, after = n.before(index), n.after(index)
+        joined = [at for at in (before,) if at is not None and n.is_joined(at, index)]
+        joined += [at for at in (after,) if n.is_joined(index, at) and at is not None]
+        sides = [n.word(at) for at in joined]
+        return any(
+            side.shape is Shape.UPPER and side.kind is not Kind.PLAIN and side.base not in table.EVERYDAY for side in sides
+        )
+
+    def _take(self, first: int, last: int, *, is_person: bool) -> None:
+        n = self._n
+        start, end = n.start(first), n.end(last)
+        while end > start and n.text[end - 1] == "'":
+            end -= 1
+        while start < end and n.text[start] == "'":
+            start += 1
+        bases = [n.word(at).base for at in range(first, last + 1) if n.words[at]]
+        if n.text[end - 2 : end].lower() == "'s" and is_person:
+            end -= 2
+        if is_person:
+            named = tuple(
+                base for base in bases if len(base) > 1 and base not in table.PARTICLES and base not in table.TITLES
+            )
+            many = len(named) > 1 or any(n.word(at).kind is not Kind.UNKNOWN for at in range(first, last + 1) if n.words[at])
+            self._runs.append(Run(start, end, named or tuple(bases), many))
+        else:
+            self._runs.append(Run(start, end, (" ".join(bases),), False))
+        self._free = last + 1

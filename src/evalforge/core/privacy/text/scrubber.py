@@ -1,0 +1,84 @@
+"""`Scrubber`: the texts of one trace, with everything personal replaced by stable placeholders."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Sequence
+
+from evalforge.core.privacy.echoes import NO_ECHOES, Echoes
+from evalforge.core.privacy.text.decoding import plain_form
+from evalforge.core.privacy.text.findings import Finding, TextKind, settled
+from evalforge.core.privacy.text.identifiers import find_identifiers
+from evalforge.core.privacy.text.placeholders import Placeholders
+from evalforge.core.privacy.text.prose import People, find_in_prose
+
+UNREADABLE = "[redacted:text {}]"
+"""Stands for a text that cannot be brought into plain form, or that broke a rule: its length is all that stays."""
+
+
+class Scrubber:
+    """Scrubs the texts of one trace; remembers who and what has which placeholder. One per trace, used once or more.
+
+    `echoes` are the values seen under sensitive keys of the trace: they go wherever they are repeated. `redactions` counts
+    what was replaced, by kind. Linear in the length of the texts.
+    """
+
+    def __init__(self, echoes: Echoes = NO_ECHOES) -> None:
+        self._echoes = echoes
+        self._placeholders = Placeholders()
+        self.redactions: Counter[str] = Counter()
+
+    def mark(self, kind: TextKind, identity: str) -> str:
+        """The placeholder of a thing that is removed whole, such as the value of a sensitive key; counted."""
+        self.redactions[kind.value] += 1
+        return self._placeholders.mark(kind, identity)
+
+    def scrub(self, texts: Sequence[str]) -> list[str]:
+        """Each text without what must not be stored, in plain form: normalised, decoded.
+
+        All at once, because who is named in one text is then known in all of them. Scrubbing the result changes nothing.
+        """
+        self._placeholders.reserve(texts)
+        plain = [plain_form(text) for text in texts]
+        known = [text if text is not None else "" for text in plain]
+        surest = [self._surest(text) for text in known]
+        people = People.named_in(known, surest, self._echoes.names)
+        scrubbed = []
+        for raw, text, sure in zip(texts, plain, surest, strict=True):
+            if text is None:
+                self.redactions[TextKind.ENCODED.value] += 1
+                scrubbed.append(UNREADABLE.format(len(raw)))
+            else:
+                scrubbed.append(self._replaced(text, settled([*sure, *find_in_prose(text, sure, people)])))
+        return scrubbed
+
+    def _surest(self, text: str) -> list[Finding]:
+        """What needs no prose to be understood; `maria` inside of `maria@example.com` is a part of the address."""
+        identifiers = find_identifiers(text)
+        echoes = self._echoes.find(text)
+        if not echoes or not identifiers:
+            return settled([*echoes, *identifiers])
+        apart = settled(identifiers)
+        starts = [finding.start for finding in apart]
+        own = []
+        for echo in echoes:
+            at = bisect_right(starts, echo.start) - 1
+            around = apart[at] if at >= 0 and echo.end <= apart[at].end else None
+            is_part = around is not None and around.end - around.start > echo.end - echo.start
+            if around is None or not is_part or text[echo.start : echo.end] in (around.instead or ""):
+                own.append(echo)
+        return settled([*own, *identifiers])
+
+    def _replaced(self, text: str, findings: Sequence[Finding]) -> str:
+        parts: list[str] = []
+        at = 0
+        for finding in findings:
+            parts.append(text[at : finding.start])
+            self.redactions[finding.kind.value] += 1
+            parts.append(
+                finding.instead if finding.instead is not None else self._placeholders.mark(finding.kind, finding.identity)
+            )
+            at = finding.end
+        parts.append(text[at:])
+        return "".join(parts)

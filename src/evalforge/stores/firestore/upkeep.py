@@ -1,0 +1,107 @@
+"""Upkeep in Firestore: every document as it stands, guarded rewriting, and deletion of everything."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Mapping
+from datetime import datetime
+from typing import Any
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from evalforge.core.capture import FailureCapture
+from evalforge.core.ports import StoredDocument
+from evalforge.errors import StoreError
+from evalforge.stores import merging
+from evalforge.stores.firestore import erasing, reader, writer
+from evalforge.stores.firestore.connection import Connection
+from evalforge.stores.firestore.values import decode_fields, plain_fields
+from evalforge.stores.firestore.writer import Fate
+
+NAMES_PER_PAGE = 300
+
+
+async def documents(
+    connection: Connection, collection: str, stored_as: str, after: str | None
+) -> AsyncIterator[StoredDocument]:
+    """Every document of the collection with a key greater than `after`, ascending by key; streamed.
+
+    One that holds somebody else's idea of our escapes is given with those maps as they stand.
+
+    Raises:
+        StoreUnavailableError, StoreError
+    """
+    async for page in reader.documents_by_name(connection, stored_as, after=after):
+        for found in page:
+            yield StoredDocument(collection, found.name.rpartition("/")[2], _decoded(found), _version(found.update_time))
+
+
+async def rewrite(
+    connection: Connection, captures: str, capture: FailureCapture, stored: StoredDocument, now: datetime
+) -> bool:
+    """Whether the facts of the capture now stand in the document, which nobody had written since `stored` was read.
+
+    Where the answer to a write was lost, its repetition finds another version and this is False: read again and see.
+
+    Raises:
+        ValueError: `stored` is not the document of that capture.
+        SkippableError: the capture has no stored form.
+        StoreUnavailableError, StoreError
+    """
+    if stored.collection != "raw_traces" or stored.key != capture.document_id:
+        raise ValueError("a capture can only be rewritten in its own place")
+    await connection.client()
+    _, document = merging.fitted_document(capture)
+    path = connection.document_path(captures, stored.key)
+    write = writer.update(path, {**document, "updated_at": now}, _update_time(stored.version))
+    [outcome] = await writer.write_all(connection, [write])
+    if outcome.fate is Fate.REFUSED:
+        raise StoreError(f"{connection} refused {captures}/{stored.key} ({outcome.reason})")
+    return outcome.fate is Fate.WRITTEN
+
+
+async def remove(connection: Connection, stored_as: str, stored: StoredDocument) -> bool:
+    """Whether the document was deleted; it stays when somebody has written it since `stored` was read.
+
+    Raises:
+        StoreUnavailableError, StoreError
+    """
+    await connection.client()
+    path = connection.document_path(stored_as, stored.key)
+    [outcome] = await writer.write_all(connection, [writer.deletion(path, _update_time(stored.version))])
+    if outcome.fate is Fate.REFUSED:
+        raise StoreError(f"{connection} refused {stored_as}/{stored.key} ({outcome.reason})")
+    return outcome.fate is Fate.WRITTEN
+
+
+async def purge(
+    connection: Connection, by_name: Mapping[str, str], on_deleted: Callable[[str, int], None] | None
+) -> Mapping[str, int]:
+    """Deletes every document of these collections, given as they are stored by their names; how many, by name.
+
+    Raises:
+        StoreUnavailableError, StoreError: some may be deleted all the same.
+    """
+    counts = dict.fromkeys(by_name, 0)
+    for name, stored_as in by_name.items():
+        async for page in reader.documents_by_name(connection, stored_as, names_only=True, per_page=NAMES_PER_PAGE):
+            deleted = await erasing.delete(connection, [found.name for found in page])
+            counts[name] += deleted
+            if on_deleted is not None:
+                on_deleted(name, deleted)
+    return counts
+
+
+def _decoded(found: Any) -> dict[str, Any]:
+    try:
+        return decode_fields(found.fields)
+    except (TypeError, ValueError, LookupError, AttributeError):
+        return plain_fields(found.fields)
+
+
+def _version(update_time: Any) -> str:
+    return f"{update_time.seconds}.{update_time.nanos:09d}"
+
+
+def _update_time(version: str) -> Timestamp:
+    seconds, _, nanos = version.partition(".")
+    return Timestamp(seconds=int(seconds), nanos=int(nanos))

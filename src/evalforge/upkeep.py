@@ -1,0 +1,328 @@
+"""The privacy officer's upkeep: `audit` looks for what should not be stored and mends it, `purge` removes everything."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import secrets
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping, Sequence
+from contextlib import aclosing, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from evalforge.core.capture import FailureCapture
+from evalforge.core.ports import COLLECTIONS, Lease, Store, StoredDocument
+from evalforge.core.privacy import SANITIZER_VERSION, Sanitizer
+from evalforge.core.privacy.again import judged_again, structure_leaks
+from evalforge.core.privacy.net import Leak, leaks_in
+from evalforge.errors import EvalForgeError, RequestError, RunInProgressError, SkippableError
+from evalforge.events import emit
+from evalforge.runs import LEASE_NAME
+
+DOCUMENTS_PER_STEP = 50
+"""How many documents are read, and mended side by side, before progress is told."""
+
+SHOWN_KEYS = 20
+"""How many document keys a report names of each group of leaks."""
+
+MAX_GROUPS = 2_000
+"""How many groups a report keeps apart; what comes after them is counted under `[other]`."""
+
+ATTEMPTS = 5
+"""How often a document that others keep writing is read again."""
+
+PURGE_LEASE_S = 900.0
+
+NOT_OURS = frozenset({"processed", "updated_at"})
+"""Fields beside a capture's facts that a store sets itself."""
+
+
+# -- audit ----------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class LeakGroup:
+    """Leaks of one kind in one field of one collection: how many documents, how many of them mended, the first keys.
+
+    `is_ours` tells whether ingestion wrote the field; reviewers' and downstream's fields are never changed.
+    """
+
+    collection: str
+    field: str
+    kind: str
+    is_ours: bool
+    count: int = 0
+    fixed_count: int = 0
+    keys: list[str] = dataclasses.field(default_factory=list)
+
+    def document(self) -> dict[str, Any]:
+        """The group as plain JSON values."""
+        return {
+            "collection": self.collection,
+            "field": self.field,
+            "kind": self.kind,
+            "owner": "ingestion" if self.is_ours else "others",
+            "documents": self.count,
+            "fixed": self.fixed_count,
+            "keys": self.keys,
+        }
+
+
+@dataclass(slots=True)
+class AuditReport:
+    """What an audit saw and did. Documents are told by their keys, which are digests; values by nothing.
+
+    `seen` counts documents by collection, `leaking` those with a leak, `fixed` those that were mended and `removed` those
+    that were deleted. `outdated` counts captures that an older sanitizer made, `unreadable` documents among the captures
+    that are none. `position` is the last document that was looked at, `collection/key`: `after` takes up from there.
+    """
+
+    fixing: bool
+    sanitizer_version: int = SANITIZER_VERSION
+    seen: dict[str, int] = dataclasses.field(default_factory=lambda: dict.fromkeys(COLLECTIONS, 0))
+    leaking: int = 0
+    fixed: int = 0
+    removed: int = 0
+    outdated: int = 0
+    unreadable: int = 0
+    position: str | None = None
+    groups: dict[tuple[str, str, str, bool], LeakGroup] = dataclasses.field(default_factory=dict)
+
+    @property
+    def left(self) -> int:
+        """How many leaks, by document and field, still stand."""
+        return sum(group.count - group.fixed_count for group in self.groups.values())
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether nothing personal that an audit can see still stands."""
+        return self.left == 0
+
+    def note(self, stored: StoredDocument, leaks: Iterable[tuple[Leak, bool]], *, is_fixed: bool) -> None:
+        """Counts the leaks of one document, each once; those in fields of others stay whatever was fixed."""
+        for leak, is_ours in dict.fromkeys(leaks):
+            key = (stored.collection, leak.path, leak.kind, is_ours)
+            if key not in self.groups and len(self.groups) >= MAX_GROUPS:
+                key = (stored.collection, "[other]", leak.kind, is_ours)
+            group = self.groups.setdefault(key, LeakGroup(*key))
+            group.count += 1
+            group.fixed_count += is_fixed and is_ours
+            if len(group.keys) < SHOWN_KEYS:
+                group.keys.append(stored.key)
+
+    def document(self) -> dict[str, Any]:
+        """The report as plain JSON values; the greatest groups first."""
+        groups = sorted(self.groups.values(), key=lambda group: (-group.count, group.collection, group.field, group.kind))
+        return {
+            "clean": self.is_clean,
+            "fixing": self.fixing,
+            "sanitizer_version": self.sanitizer_version,
+            "documents": self.seen,
+            "leaking_documents": self.leaking,
+            "fixed_documents": self.fixed,
+            "removed_documents": self.removed,
+            "outdated_captures": self.outdated,
+            "unreadable_documents": self.unreadable,
+            "leaks_left": self.left,
+            "leaks": [group.document() for group in groups],
+            "position": self.position,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class _Verdict:
+    """What was found in one document, and the capture that should stand in its place, if it is one and should change."""
+
+    leaks: Sequence[tuple[Leak, bool]] = ()
+    better: FailureCapture | None = None
+    is_outdated: bool = False
+    is_unreadable: bool = False
+    is_removable: bool = False
+
+
+async def audit(
+    store: Store,
+    sanitizer: Sanitizer,
+    *,
+    fix: bool,
+    clock: Callable[[], datetime],
+    report: AuditReport,
+    after: str | None = None,
+    on_progress: Callable[[AuditReport], None] | None = None,
+) -> AuditReport:
+    """Looks through every stored document for what is personal, fills `report` as it goes, and mends what it finds if `fix`.
+
+    Mending a capture: the present sanitizer's rules and the second net over what is stored, written only if nobody wrote the
+    document meanwhile; reviewers' and downstream's fields stay. Dead letters and checkpoints with a leak are deleted: the
+    next run makes them anew. Everything else is for a person. Whatever ends this early, what was mended stays, and an audit
+    `after` the report's position goes on from there. Memory does not grow with the store.
+
+    Raises:
+        RequestError: `after` is no position.
+        StoreError, StoreUnavailableError
+    """
+    first, key = _position(after)
+    for collection in COLLECTIONS[COLLECTIONS.index(first) :]:
+        before = key if collection == first else None
+        async for step in _steps(store.documents(collection, after=before)):
+            await asyncio.gather(*(_looked_at(store, sanitizer, report, stored, fix, clock) for stored in step))
+            report.position = f"{collection}/{step[-1].key}"
+            if on_progress is not None:
+                on_progress(report)
+    emit(
+        "audit.finished",
+        fix=fix,
+        documents=sum(report.seen.values()),
+        leaking=report.leaking,
+        fixed=report.fixed,
+        removed=report.removed,
+        leaks_left=report.left,
+        outdated=report.outdated,
+    )
+    return report
+
+
+def _position(after: str | None) -> tuple[str, str | None]:
+    if after is None:
+        return COLLECTIONS[0], None
+    collection, slash, key = after.partition("/")
+    if collection not in COLLECTIONS or not slash or not key:
+        raise RequestError(
+            f"--after: got {after[:80]!a}; wants the position that an audit told, such as raw_traces/00ff", field="--after"
+        )
+    return collection, key
+
+
+async def _steps(documents: AsyncIterator[StoredDocument]) -> AsyncIterator[list[StoredDocument]]:
+    step: list[StoredDocument] = []
+    async for stored in documents:
+        step.append(stored)
+        if len(step) == DOCUMENTS_PER_STEP:
+            yield step
+            step = []
+    if step:
+        yield step
+
+
+async def _looked_at(
+    store: Store,
+    sanitizer: Sanitizer,
+    report: AuditReport,
+    stored: StoredDocument,
+    fix: bool,
+    clock: Callable[[], datetime],
+) -> None:
+    report.seen[stored.collection] += 1
+    verdict = _verdict_on(stored, sanitizer)
+    report.outdated += verdict.is_outdated
+    report.unreadable += verdict.is_unreadable
+    report.leaking += bool(verdict.leaks)
+    is_fixed = fix and await _mended(store, sanitizer, report, stored, verdict, clock)
+    report.note(stored, verdict.leaks, is_fixed=is_fixed)
+    if is_fixed and verdict.is_outdated:
+        report.outdated -= 1
+
+
+def _verdict_on(stored: StoredDocument, sanitizer: Sanitizer) -> _Verdict:
+    if stored.collection == "raw_traces":
+        return _verdict_on_capture(stored, sanitizer)
+    leaks = leaks_in(stored.document)
+    if stored.collection == "dead_letters":
+        leaks += structure_leaks(stored.document)
+    is_removable = stored.collection == "dead_letters" or (
+        stored.collection == "checkpoints" and "cursor" in stored.document
+    )
+    return _Verdict([(leak, True) for leak in leaks], is_removable=is_removable)
+
+
+def _verdict_on_capture(stored: StoredDocument, sanitizer: Sanitizer) -> _Verdict:
+    try:
+        capture = FailureCapture.from_document(stored.document)
+        own = capture.to_document()
+        ours = {name: value for name, value in stored.document.items() if name in own}
+        better, found = judged_again(capture, ours, sanitizer)
+    except Exception:  # noqa: BLE001 - a document of whatever shape must not end the audit; it is told, and left alone
+        return _Verdict([(leak, False) for leak in leaks_in(stored.document)], is_unreadable=True)
+    others = {name: value for name, value in stored.document.items() if name not in own and name not in NOT_OURS}
+    leaks = [(leak, True) for leak in found] + [(leak, False) for leak in leaks_in(others)]
+    is_outdated = capture.greatest.sanitizer_version < SANITIZER_VERSION
+    return _Verdict(leaks, better if found or is_outdated else None, is_outdated)
+
+
+async def _mended(
+    store: Store,
+    sanitizer: Sanitizer,
+    report: AuditReport,
+    stored: StoredDocument,
+    verdict: _Verdict,
+    clock: Callable[[], datetime],
+) -> bool:
+    """Whether what ingestion wrote in this document is as it should be now."""
+    for _ in range(ATTEMPTS):
+        if verdict.is_removable and verdict.leaks:
+            if await store.remove(stored):
+                report.removed += 1
+                return True
+        elif verdict.better is None:
+            return not any(is_ours for _, is_ours in verdict.leaks)
+        else:
+            try:
+                if await store.rewrite(verdict.better, stored, now=clock()):
+                    report.fixed += 1
+                    return True
+            except SkippableError:
+                return False  # no stored form: it stays in the report
+        # Somebody wrote it, or the answer to our own write was lost.
+        found = await _read_again(store, stored)
+        if found is None:
+            return True
+        stored, verdict = found, _verdict_on(found, sanitizer)
+    return False
+
+
+async def _read_again(store: Store, stored: StoredDocument) -> StoredDocument | None:
+    # Keys just before this one are few: it is the greatest that begins so.
+    async with aclosing(_generator(store.documents(stored.collection, after=stored.key[:-1]))) as documents:
+        async for found in documents:
+            if found.key >= stored.key:
+                return found if found.key == stored.key else None
+    return None
+
+
+async def _generator(documents: AsyncIterator[StoredDocument]) -> AsyncGenerator[StoredDocument, None]:
+    async for stored in documents:
+        yield stored
+
+
+# -- purge ----------------------------------------------------------------------------------------------------------------
+
+
+async def purge(
+    store: Store,
+    *,
+    holder: str,
+    clock: Callable[[], datetime],
+    on_deleted: Callable[[str, int], None] | None = None,
+) -> Mapping[str, int]:
+    """Deletes every document of every collection of the store's prefix; how many, by collection.
+
+    Holds the run lease, so that no run is going on when it begins. Safe to run again after whatever ended it early.
+
+    Raises:
+        RunInProgressError: a run holds the lease; nothing was deleted.
+        StoreError, StoreUnavailableError: some documents may be deleted all the same.
+    """
+    now = clock()
+    lease = Lease(LEASE_NAME, holder, secrets.token_hex(8), now, now + timedelta(seconds=PURGE_LEASE_S))
+    other = await store.acquire_lease(lease, now=now)
+    if other is not None:
+        since = other.acquired_at.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+        raise RunInProgressError(other.holder, since, retry_after_s=max((other.expires_at - now).total_seconds(), 1.0))
+    try:
+        counts = await store.purge(on_deleted=on_deleted)
+    finally:
+        with suppress(EvalForgeError):  # it went with the rest, or expires by itself
+            await store.release_lease(lease)
+    emit("store.purged", holder=holder, **{name: count for name, count in counts.items() if name in COLLECTIONS})
+    return counts
