@@ -11,6 +11,7 @@ from collections.abc import Iterable
 
 from evalforge.core.privacy.gathering import MAX_VALUES, Values, sensitive_values
 from evalforge.core.privacy.index import Index, folded_form, gates_of
+from evalforge.core.privacy.keys import KeyVerdict
 from evalforge.core.privacy.text.findings import Finding
 from evalforge.core.span import Span
 
@@ -28,7 +29,7 @@ class Echoes:
     def __init__(self, values: Values | None = None) -> None:
         self._values: Values = dict(values or {})
         self._index: Index | None = None
-        self._gates: tuple[bytes, ...] | None = None
+        self._gates: tuple[tuple[bytes, tuple[str, KeyVerdict]], ...] | None = None
 
     def __repr__(self) -> str:
         return f"Echoes({len(self._values)} values)"
@@ -68,24 +69,27 @@ class Echoes:
         """The identity of the one person of the trace whom a name belongs to; the name itself where it is nobody else's."""
         return self._made().person(identity) if self._values else identity
 
-    def occur_in(self, canonical: bytes) -> bool:
-        """Whether any value may occur in a document's canonical JSON; quick, and sometimes yes where `find` says no."""
+    def occurring_in(self, canonical: bytes) -> Echoes:
+        """Those values that may occur in a document's canonical JSON; quick, and sometimes one that `find` does not find."""
         if not self._values:
-            return False
+            return NO_ECHOES
         if self._gates is None:
-            self._gates = tuple(gate.encode("utf-8", "replace") for text, _ in self._values for gate in gates_of(text))
+            self._gates = tuple(
+                (gate.encode("utf-8", "replace"), value) for value in self._values for gate in gates_of(value[0])
+            )
         if not self._gates:
-            return False
+            return NO_ECHOES
         if b"\\u" in canonical:
-            return True  # escaped: what could not be written as it is
+            return self  # escaped: what could not be written as it is
         low = canonical.lower() if canonical.isascii() else folded_form(canonical.decode("utf-8", "replace")).encode()
         words: frozenset[bytes] | None = None
-        for gate in self._gates:
+        found: Values = {}
+        for gate, value in self._gates:
             if gate in low:
                 words = frozenset(_BYTE_WORD.findall(low)) if words is None else words
                 if gate in words or not gate.isalnum():
-                    return True
-        return False
+                    found[value] = None
+        return Echoes(found) if found else NO_ECHOES
 
     def _made(self) -> Index:
         if self._index is None:

@@ -43,11 +43,12 @@ def finished(payload: dict[str, Any], echoes: Echoes, tally: Tally) -> tuple[dic
     of a payload beyond `MAX_PAYLOAD_BYTES` the least useful sections are replaced by their placeholder until it fits.
     """
     written = canonical_json(payload)
-    if echoes.occur_in(written):
+    repeated = echoes.occurring_in(written)
+    if repeated:
         before = sum(tally.counts.values())
         for section, value in payload.items():
             if section not in _NO_ECHO_IN:
-                payload[section] = _without_echoes(value, echoes, tally)
+                payload[section] = _without_echoes(value, repeated, tally)
         if sum(tally.counts.values()) != before:
             written = canonical_json(payload)
     if tally.texts:

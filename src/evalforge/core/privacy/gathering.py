@@ -14,7 +14,9 @@ from evalforge.core.privacy.fields import FIELDS
 from evalforge.core.privacy.keys import MAX_KEY_LENGTH, KeyClass, KeyVerdict, verdict_on
 from evalforge.core.privacy.pairs import VALUE_KEYS, after_names, named_verdict, pair_name
 from evalforge.core.privacy.text.findings import is_text_mark
+from evalforge.core.privacy.text.network import is_public_host
 from evalforge.core.privacy.values import is_mark
+from evalforge.core.privacy.vocabulary import is_word
 from evalforge.core.span import Json, Span
 
 MAX_VALUES = 2_000
@@ -98,22 +100,23 @@ class _Gathering:
     def mapping(self, values: Mapping[Any, Json], above: str, depth: int) -> None:
         if depth > MAX_DEPTH:
             return
+        self.node_count += len(values)
+        if self.node_count > MAX_NODES:
+            return
         named = pair_name(values) if len(values) > 1 else None
         for key, value in values.items():
-            self.node_count += 1
-            if self.node_count > MAX_NODES:
-                return
-            if type(key) is not str or len(key) > MAX_KEY_LENGTH or value is None or value is True or value is False:
+            kind = type(value)
+            if kind is bool or value is None or type(key) is not str or len(key) > MAX_KEY_LENGTH:
                 continue
             verdict, below = _says(above, key)
             if named is not None and key in VALUE_KEYS:
                 verdict = named[1]
-            if type(value) is str:
+            if kind is str:
                 if verdict is not None:
                     self.add(value, verdict)
-                elif len(value) >= 5:
+                elif ("=" in value or ":" in value) and len(value) >= 5:
                     self.text(value, depth)
-            else:
+            elif verdict is not None or (kind is not int and kind is not float):
                 self.value(value, verdict, below, depth)
 
     def items(self, values: list[Json] | tuple[Json, ...], verdict: KeyVerdict | None, above: str, depth: int) -> None:
@@ -128,9 +131,7 @@ class _Gathering:
             self.value(value, said, above, depth)
 
     def text(self, text: str, depth: int) -> None:
-        if len(text) > MAX_JSON_LENGTH:
-            return
-        if "=" not in text and ":" not in text:
+        if len(text) > MAX_JSON_LENGTH or ("=" not in text and ":" not in text):
             return
         if text[0] in "{[" or text[:40].lstrip()[:1] in ("{", "["):
             try:
@@ -168,10 +169,15 @@ class _Gathering:
         if (
             2 <= len(text) <= MAX_VALUE_LENGTH
             and len(self.found) < MAX_VALUES
-            and not is_mark(text)
-            and not is_text_mark(text)
+            and not (text[0] == "[" and (is_mark(text) or is_text_mark(text)))
+            and not (verdict.key_class is KeyClass.NETWORK and is_nobodys_host(text))
         ):
             self.found[text, verdict] = None
+
+
+def is_nobodys_host(text: str) -> bool:
+    """Whether what stands under a key of the network is a word or a public service's name: `https`, `api.openai.com`."""
+    return is_word(text) or is_public_host(text)
 
 
 def _digits(number: float) -> str:

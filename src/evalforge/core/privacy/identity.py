@@ -161,10 +161,7 @@ def _strongest(entries: Iterable[tuple[Any, Json]], place: int, weaker: list[tup
                         elif rank < _BARE or depth == 0:
                             weaker.append(((rank, place), user_id))
                         continue
-                if type(value) is str:
-                    if len(value) >= _SHORTEST_PAIR and ("=" in value or ":" in value):
-                        below.extend(_opened(branch, key, value))
-                elif type(value) is dict or type(value) is list or isinstance(value, Mapping):
+                if _may_hold_more(value):
                     below.extend(_opened(branch, key, value))
         if exact:
             return min(exact, key=lambda one: one[:2])[2]
@@ -172,6 +169,16 @@ def _strongest(entries: Iterable[tuple[Any, Json]], place: int, weaker: list[tup
             return None
         level = below
     return None
+
+
+def _may_hold_more(value: Json) -> bool:
+    kind = type(value)
+    if kind is str:
+        return ("=" in value or ":" in value) and len(value) >= _SHORTEST_PAIR
+    return kind is dict or kind is list or (kind not in _SCALARS and isinstance(value, Mapping))
+
+
+_SCALARS = frozenset({int, float, bool, type(None)})
 
 
 @lru_cache(maxsize=8192)

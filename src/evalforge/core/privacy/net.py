@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import accumulate, count
 from typing import Any
@@ -133,14 +133,27 @@ def _suspects(document: Mapping[str, Any]) -> dict[Any, str]:
         elif kind is bytes:
             texts.append(node.decode("latin-1"))
     found: dict[Any, str] = {}
-    for text in _worth_a_look(texts):
+    unknown = [text for text in texts if text not in _harmless]
+    for text in _worth_a_look(unknown):
         kind_name = None if _OWN_LINK.fullmatch(text) else kind_in(text)
         if kind_name is not None:
             found[text] = kind_name
+    _remember_harmless(text for text in unknown if len(text) <= _MAX_REMEMBERED_LENGTH and text not in found)
     for number in numbers:
         if _is_card(number):
             found[number] = _K.CARD.value
     return found
+
+
+_harmless: set[str] = set()
+"""Short texts that were looked at and hold nothing: keys, words, models, versions. Telemetry repeats itself."""
+_MAX_REMEMBERED, _MAX_REMEMBERED_LENGTH = 20_000, 60
+
+
+def _remember_harmless(texts: Iterable[str]) -> None:
+    if len(_harmless) >= _MAX_REMEMBERED:
+        _harmless.clear()
+    _harmless.update(texts)
 
 
 def _worth_a_look(texts: list[str]) -> set[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from itertools import count
 from typing import Any, ClassVar, NamedTuple, TypeVar
@@ -119,7 +119,8 @@ class Place(NamedTuple):
     field: str = ""
 
 
-class _Entry(NamedTuple):
+@dataclass(frozen=True, slots=True, eq=False)
+class _Entry:
     """What a key means at a place: everything that can be said without its value."""
 
     verdict: KeyVerdict
@@ -130,6 +131,17 @@ class _Entry(NamedTuple):
     parent: str
     closed: bool
     explains: bool
+    passed: set[str] = field(default_factory=set)
+    """Texts that were kept under this key as they are: telemetry repeats itself. None of them was refused or changed."""
+
+    def remember(self, text: str) -> None:
+        """Notes that a text is kept as it is, wherever labels of verdicts mean nothing more than words."""
+        if len(self.passed) >= _MAX_PASSED:
+            self.passed.clear()
+        self.passed.add(text)
+
+
+_MAX_PASSED = 128
 
 
 @lru_cache(maxsize=16384)
@@ -147,7 +159,7 @@ def _entry(key: str, parent: str, above: str, closed: bool) -> _Entry:
         stored = key if is_storable_key(key) else None
         if stored is None and verdict.key_class is KeyClass.HARMLESS and key != KEY_MARK:
             # A key that is not stored means no more than its mark: so sanitizing twice is sanitizing once.
-            return _entry(KEY_MARK, parent, above, closed)._replace(stored=None)
+            return replace(_entry(KEY_MARK, parent, above, closed), stored=None, passed=set())
     below_closed = closed or (verdict.key_class is not KeyClass.HARMLESS and path in BRANCHES)
     return _Entry(
         verdict,
@@ -195,6 +207,9 @@ def _keep_entry(document: dict[str, Any], key: Json, value: Json, place: Place, 
             tally.allowed(document, _free_key(document, entry.stored, tally), value, mode, allowed)
             return
     kind = type(value)
+    if kind is str and value in entry.passed and entry.stored is not None and entry.stored not in document:
+        document[entry.stored] = value
+        return
     if kind is dict or (kind is not str and isinstance(value, Mapping)):
         if entry.explains and not entry.path:
             tally.explained(document, _free_key(document, entry.stored, tally), value)
@@ -210,6 +225,8 @@ def _keep_entry(document: dict[str, Any], key: Json, value: Json, place: Place, 
         return
     else:
         stored = _kept_scalar(value, entry.verdict, entry.kinds, place, tally)
+        if kind is str and stored == value and not place.verdicts and len(value) <= MAX_KEY_LENGTH:
+            entry.remember(value)
     if stored is _NOTHING:
         return
     stored_key = entry.stored

@@ -120,6 +120,25 @@ def matches(pattern: Any, shadow: bytes) -> Iterator[Match]:
 _BORDER_BEHIND = re.compile(rb"\(\?:\$\|\[\^?[^|]{1,60}\]\)$")
 
 
+def uncounted(pattern: str) -> str:
+    """A pattern that matches wherever this one does, without upper bounds of repeats above 4: for gates.
+
+    A counter in one of many expressions that are run as one multiplies the states of all others.
+    """
+    return _REPEAT.sub(_unbounded, pattern)
+
+
+_REPEAT = re.compile(r"\{([0-9]+),([0-9]+)\}")
+_MAX_COUNTED = 4
+
+
+def _unbounded(repeat: re.Match[str]) -> str:
+    least, most = int(repeat[1]), int(repeat[2])
+    if most <= _MAX_COUNTED:
+        return repeat[0]
+    return {0: "*", 1: "+"}.get(least, f"{{{least},}}")
+
+
 def options() -> Any:
     """RE2's options for patterns over shadows."""
     chosen = re2.Options()
