@@ -25,6 +25,7 @@ from evalforge.core.privacy.keys import MAX_KEY_LENGTH, is_storable_key, normal_
 from evalforge.core.privacy.text.checksums import luhn
 from evalforge.core.privacy.text.decoding import decoded_views
 from evalforge.core.privacy.text.findings import Finding, TextKind
+from evalforge.core.privacy.text.frames import frames_of
 from evalforge.core.privacy.text.identifiers import find_identifiers
 from evalforge.core.privacy.values import Kind
 from evalforge.core.sites import SITES
@@ -178,7 +179,7 @@ def _worth_a_look(texts: list[str]) -> set[str]:
 
 def kind_in(text: str) -> str | None:
     """The kind of the first personal thing that has a shape of its own in a text, read in every encoding; None for none."""
-    for n, view in enumerate(decoded_views(text)):
+    for n, view in enumerate(decoded_views(_without_harmless_frames(text))):
         leaves = json_leaves(view)
         is_prose = leaves is None and " " in view.strip() and values.time(view) is None
         for finding in find_identifiers(view):
@@ -189,6 +190,29 @@ def kind_in(text: str) -> str | None:
                 if _is_sure(finding, leaf, is_prose=" " in leaf.strip(), is_hidden=False):
                     return finding.kind.value
     return None
+
+
+def _without_harmless_frames(text: str) -> str:
+    """The text without the frames of stack traces that hold nothing when they are looked at by themselves."""
+    places = frames_of(text) if len(text) > _MAX_REMEMBERED_LENGTH else []
+    if len(places) < 2:  # else this text is the frame
+        return text
+    parts: list[str] = []
+    at = 0
+    for start, end in places:
+        frame = text[start:end]
+        if frame not in _harmless_frames:
+            if kind_in(frame) is not None:
+                continue
+            if len(_harmless_frames) >= _MAX_REMEMBERED:
+                _harmless_frames.clear()
+            _harmless_frames.add(frame)
+        parts.append(text[at:start])
+        at = end
+    return "".join((*parts, text[at:]))
+
+
+_harmless_frames: set[str] = set()
 
 
 def json_leaves(view: str) -> list[str] | None:

@@ -225,7 +225,7 @@ def _keep_entry(document: dict[str, Any], key: Json, value: Json, place: Place, 
         return
     else:
         stored = _kept_scalar(value, entry.verdict, entry.kinds, place, tally)
-        if kind is str and stored == value and not place.verdicts and len(value) <= MAX_KEY_LENGTH:
+        if kind is str and stored == value and not place.verdicts and len(value) <= MAX_KEY_LENGTH and not is_mark(value):
             entry.remember(value)
     if stored is _NOTHING:
         return

@@ -348,6 +348,8 @@ def _tag(view: View, match: Match) -> Iterable[Finding]:
 
 
 _DELIMITERS = (",", "\t", "|", ";")
+_COLUMN_LABEL = re.compile(r"""(?=.{0,40}$)[^(){}\[\]=<>@;"]*(?:\([^(){}\[\]=<>@;"]*\))?[^(){}\[\]=<>@;"]*""")
+"""What a column may be called. Neither `send(scope, sender)` nor `File "client.py", line 3, in handle` is a header."""
 
 
 def _table(view: View, match: Match) -> Iterable[Finding]:
@@ -358,7 +360,7 @@ def _table(view: View, match: Match) -> Iterable[Finding]:
     delimiter = max(_DELIMITERS, key=header.count)
     columns = [cell.strip(" \"'*`|") for cell in header.split(delimiter)]
     known = [_verdict(cell) if 0 < len(cell) <= 40 and len(cell.split(" ")) <= 3 else None for cell in columns]
-    if not any(known) or not all(len(cell) <= 40 for cell in columns) or len(columns) < 2:
+    if not any(known) or len(columns) < 2 or not all(map(_COLUMN_LABEL.fullmatch, columns)):
         return
     at = match.end(1) + 1
     for _ in range(500):

@@ -95,6 +95,9 @@ class People:
         """The places of words that name somebody elsewhere in the trace."""
         found: list[Run] = []
         tokens = reading.tokens
+        low = tokens.text.lower()
+        if not any(word in low for word in self._words):
+            return found
         for index, token in enumerate(tokens.words):
             word = token.lower()
             if word not in self._words:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from evalforge.core.privacy.echoes import NO_ECHOES, Echoes
 from evalforge.core.privacy.text.decoding import plain_form
 from evalforge.core.privacy.text.findings import Finding, TextKind, settled
+from evalforge.core.privacy.text.frames import PlainFrames, frames_of
 from evalforge.core.privacy.text.identifiers import find_identifiers
 from evalforge.core.privacy.text.placeholders import Placeholders
 from evalforge.core.privacy.text.prose import People, find_in_prose
@@ -41,17 +42,38 @@ class Scrubber:
         """
         self._placeholders.reserve(texts)
         plain = [plain_form(text) for text in texts]
-        known = [text if text is not None else "" for text in plain]
-        surest = [self._surest(text) for text in known]
-        people = People.named_in(known, surest, self._echoes.names)
+        known = [self._frames_apart(text) if text is not None else ("", []) for text in plain]
+        surest = [settled([*frames, *self._surest(text)]) for text, frames in known]
+        people = People.named_in([text for text, _ in known], surest, self._echoes.names)
         scrubbed = []
-        for raw, text, sure in zip(texts, plain, surest, strict=True):
+        for raw, text, (rest, _), sure in zip(texts, plain, known, surest, strict=True):
             if text is None:
                 self.redactions[TextKind.ENCODED.value] += 1
                 scrubbed.append(UNREADABLE.format(len(raw)))
             else:
-                scrubbed.append(self._replaced(text, settled([*sure, *find_in_prose(text, sure, people)])))
+                scrubbed.append(self._replaced(rest, settled([*sure, *find_in_prose(rest, sure, people)])))
         return scrubbed
+
+    def _frames_apart(self, text: str) -> tuple[str, list[Finding]]:
+        """The text with a line break in place of each plain frame, and what is to be put in place of those breaks."""
+        places = frames_of(text)
+        if not places:
+            return text, []
+        parts: list[str] = []
+        frames: list[Finding] = []
+        at = length = 0
+        for start, end in places:
+            frame = text[start:end]
+            plain = _FRAMES.plain(frame)
+            if plain is None or self._echoes.find(frame):
+                continue
+            parts += (text[at:start], "\n")
+            length += start - at + 1
+            frames.append(Finding(length - 1, length, TextKind.PATH, _FRAME, instead=plain.text))
+            self.redactions[TextKind.PATH.value] += plain.path_count
+            at = end
+        parts.append(text[at:])
+        return "".join(parts), frames
 
     def _surest(self, text: str) -> list[Finding]:
         """What needs no prose to be understood; `maria` inside of `maria@example.com` is a part of the address."""
@@ -75,10 +97,22 @@ class Scrubber:
         at = 0
         for finding in findings:
             parts.append(text[at : finding.start])
-            self.redactions[finding.kind.value] += 1
+            if finding.identity != _FRAME:  # what goes from a frame is counted
+                self.redactions[finding.kind.value] += 1
             parts.append(
                 finding.instead if finding.instead is not None else self._placeholders.mark(finding.kind, finding.identity)
             )
             at = finding.end
         parts.append(text[at:])
         return "".join(parts)
+
+
+def _found_alone(text: str) -> list[Finding]:
+    """What must not be stored of a text that stands by itself."""
+    sure = settled(find_identifiers(text))
+    return settled([*sure, *find_in_prose(text, sure, People.named_in([text], [sure], frozenset()))])
+
+
+_FRAMES = PlainFrames(_found_alone)
+_FRAME = "\n"
+"""Identifies what stands for a frame; no path has a line break."""
