@@ -52,6 +52,23 @@ def _says(above: str, key: str) -> tuple[KeyVerdict | None, str]:
     return verdict, above or key[: MAX_KEY_LENGTH // 2]
 
 
+def _verdict(above: str, key: Any, named: tuple[str, KeyVerdict] | None) -> KeyVerdict | None:
+    """The verdict on a sensitive key; in a pair that on what it names."""
+    if type(key) is not str or len(key) > MAX_KEY_LENGTH:
+        return None
+    return named[1] if named is not None and key in VALUE_KEYS else _says(above, key)[0]
+
+
+@lru_cache(maxsize=4096)
+def _sensitive_among(above: str, keys: tuple[Any, ...]) -> dict[str, KeyVerdict]:
+    """The sensitive ones of a mapping's keys: telemetry has few shapes of mappings, and sends each again and again."""
+    return {key: verdict for key in keys if (verdict := _verdict(above, key, None)) is not None}
+
+
+_MAX_SHAPE = 200
+"""Keys of a mapping whose shape is remembered."""
+
+
 class _Gathering:
     """One walk through a span's raw values."""
 
@@ -103,21 +120,22 @@ class _Gathering:
         self.node_count += len(values)
         if self.node_count > MAX_NODES:
             return
+        sensitive = _sensitive_among(above, tuple(values)) if len(values) <= _MAX_SHAPE else None
         named = pair_name(values) if len(values) > 1 else None
+        if sensitive is None or named is not None:
+            sensitive = {key: verdict for key in values if (verdict := _verdict(above, key, named)) is not None}
         for key, value in values.items():
             kind = type(value)
-            if kind is bool or value is None or type(key) is not str or len(key) > MAX_KEY_LENGTH:
-                continue
-            verdict, below = _says(above, key)
-            if named is not None and key in VALUE_KEYS:
-                verdict = named[1]
             if kind is str:
-                if verdict is not None:
-                    self.add(value, verdict)
+                if sensitive and key in sensitive:
+                    self.add(value, sensitive[key])
                 elif ("=" in value or ":" in value) and len(value) >= 5:
                     self.text(value, depth)
-            elif verdict is not None or (kind is not int and kind is not float):
-                self.value(value, verdict, below, depth)
+            elif kind is int or kind is float:
+                if sensitive and key in sensitive:
+                    self.add(_digits(value), sensitive[key])
+            elif kind is not bool and value is not None and type(key) is str and len(key) <= MAX_KEY_LENGTH:
+                self.value(value, sensitive.get(key), _says(above, key)[1], depth)
 
     def items(self, values: list[Json] | tuple[Json, ...], verdict: KeyVerdict | None, above: str, depth: int) -> None:
         if depth > MAX_DEPTH:

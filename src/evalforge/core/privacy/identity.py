@@ -146,13 +146,11 @@ def _strongest(entries: Iterable[tuple[Any, Json]], place: int, weaker: list[tup
         exact: list[tuple[int, int, Json]] = []
         below: _Level = []
         for branch, some in level:
-            for key, value in some:
+            entries = list(islice(some, _MAX_NODES - nodes))
+            ranks = _ranks(branch, tuple(key for key, _ in entries)) if len(entries) <= _MAX_SHAPE else None
+            for key, value in entries:
                 nodes += 1
-                if nodes > _MAX_NODES:
-                    break
-                if type(key) is not str or len(key) > MAX_KEY_LENGTH:
-                    continue
-                rank = _rank(branch, key)
+                rank = ranks.get(key) if ranks is not None else _rank_of(branch, key)
                 if rank is not None:
                     user_id = value if rank >= _BARE else _scalar(value)
                     if normal_user_id(user_id) is not None:
@@ -161,21 +159,33 @@ def _strongest(entries: Iterable[tuple[Any, Json]], place: int, weaker: list[tup
                         elif rank < _BARE or depth == 0:
                             weaker.append(((rank, place), user_id))
                         continue
-                if _may_hold_more(value):
+                kind = type(value)
+                if kind is str:
+                    holds_more = ("=" in value or ":" in value) and len(value) >= _SHORTEST_PAIR
+                else:
+                    holds_more = kind is dict or kind is list or (kind not in _SCALARS and isinstance(value, Mapping))
+                if holds_more and type(key) is str and len(key) <= MAX_KEY_LENGTH:
                     below.extend(_opened(branch, key, value))
         if exact:
             return min(exact, key=lambda one: one[:2])[2]
-        if not below or nodes > _MAX_NODES:
+        if not below or nodes >= _MAX_NODES:
             return None
         level = below
     return None
 
 
-def _may_hold_more(value: Json) -> bool:
-    kind = type(value)
-    if kind is str:
-        return ("=" in value or ":" in value) and len(value) >= _SHORTEST_PAIR
-    return kind is dict or kind is list or (kind not in _SCALARS and isinstance(value, Mapping))
+_MAX_SHAPE = 200
+"""Keys of a place whose shape is remembered: telemetry has few, and sends each again and again."""
+
+
+@lru_cache(maxsize=4096)
+def _ranks(branch: str, keys: tuple[Any, ...]) -> dict[str, int]:
+    """The ranks of those of the keys that may name the user."""
+    return {key: rank for key in keys if (rank := _rank_of(branch, key)) is not None}
+
+
+def _rank_of(branch: str, key: Any) -> int | None:
+    return _rank(branch, key) if type(key) is str and len(key) <= MAX_KEY_LENGTH else None
 
 
 _SCALARS = frozenset({int, float, bool, type(None)})
@@ -196,10 +206,10 @@ def _rank(branch: str, key: str) -> int | None:
 
 def _entries(value: Json) -> Iterable[tuple[Any, Json]]:
     """A mapping's own entries, and the one that it spells as `{"name": …, "value": …}`."""
-    if not isinstance(value, Mapping):
+    if type(value) is not dict and not isinstance(value, Mapping):
         return ()
     if _NAME_KEYS.isdisjoint(value):
-        return islice(value.items(), _MAX_NODES)
+        return value.items()
     worth = next((value[key] for key in _VALUE_KEYS if value.get(key) is not None), None)
     spelled = [(value[key], worth) for key in sorted(_NAME_KEYS.intersection(value)) if worth is not None]
     return [*islice(value.items(), _MAX_NODES), *spelled]
@@ -209,11 +219,11 @@ def _opened(branch: str, key: str, value: Json) -> Iterator[tuple[str, Iterable[
     """What a value holds one level deeper: entries, with the branch that they stand under."""
     name = _USER_BRANCHES.get(branch + normal_key(key), "")
     below = f"{name}_" if name else ""
-    if isinstance(value, str) and len(value) <= _MAX_JSON_LENGTH and (name or _MAYBE_USER.search(value)):
+    if type(value) is str and len(value) <= _MAX_JSON_LENGTH and (name or _MAYBE_USER.search(value)):
         value = _json_in(value)
         if isinstance(value, str):
             yield "", _pairs_in(value)
-    if isinstance(value, Mapping):
+    if type(value) is dict or isinstance(value, Mapping):
         yield below, _entries(value)
     elif isinstance(value, list):
         for item in value[:_MAX_ITEMS]:

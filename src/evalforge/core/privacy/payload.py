@@ -17,6 +17,7 @@ from evalforge.core.privacy.modes import TextMode, path_of
 from evalforge.core.privacy.values import (
     epoch,
     evaluator_name,
+    is_mark,
     kept,
     label,
     placeholder,
@@ -186,7 +187,24 @@ def tags(pairs: Sequence[tuple[str, str]], tally: Tally) -> dict[str, str | list
     return document
 
 
+_passed_tags: dict[tuple[str, str], str] = {}
+"""Tags whose value is kept as it is, with the key to keep it under: the same ones stand on every span of a service."""
+_MAX_PASSED_TAGS = 4_096
+
+
 def _tag(key: str, value: str, document: dict[str, Any], texts: set[str], tally: Tally) -> tuple[str, str] | None:
+    known = _passed_tags.get((key, value))
+    if known is not None and not tally.policy.names_fields:
+        return known, value
+    found = _judged_tag(key, value, document, texts, tally)
+    if found is not None and found[1] == value and not tally.policy.names_fields and not is_mark(value):
+        if len(_passed_tags) >= _MAX_PASSED_TAGS:
+            _passed_tags.clear()
+        _passed_tags[key, value] = found[0]
+    return found
+
+
+def _judged_tag(key: str, value: str, document: dict[str, Any], texts: set[str], tally: Tally) -> tuple[str, str] | None:
     if len(key) > MAX_KEY_LENGTH:
         tally.counts["tag"] += 1
         return None
