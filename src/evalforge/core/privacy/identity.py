@@ -146,7 +146,7 @@ def _strongest(entries: Iterable[tuple[Any, Json]], place: int, weaker: list[tup
         exact: list[tuple[int, int, Json]] = []
         below: _Level = []
         for branch, some in level:
-            entries = list(islice(some, _MAX_NODES - nodes))
+            entries = [entry for entry in islice(some, _MAX_NODES - nodes) if type(entry[0]) is str]
             ranks = _ranks(branch, tuple(key for key, _ in entries)) if len(entries) <= _MAX_SHAPE else None
             for key, value in entries:
                 nodes += 1
@@ -164,7 +164,7 @@ def _strongest(entries: Iterable[tuple[Any, Json]], place: int, weaker: list[tup
                     holds_more = ("=" in value or ":" in value) and len(value) >= _SHORTEST_PAIR
                 else:
                     holds_more = kind is dict or kind is list or (kind not in _SCALARS and isinstance(value, Mapping))
-                if holds_more and type(key) is str and len(key) <= MAX_KEY_LENGTH:
+                if holds_more and len(key) <= MAX_KEY_LENGTH:
                     below.extend(_opened(branch, key, value))
         if exact:
             return min(exact, key=lambda one: one[:2])[2]
@@ -179,13 +179,13 @@ _MAX_SHAPE = 200
 
 
 @lru_cache(maxsize=4096)
-def _ranks(branch: str, keys: tuple[Any, ...]) -> dict[str, int]:
+def _ranks(branch: str, keys: tuple[str, ...]) -> dict[str, int]:
     """The ranks of those of the keys that may name the user."""
     return {key: rank for key in keys if (rank := _rank_of(branch, key)) is not None}
 
 
-def _rank_of(branch: str, key: Any) -> int | None:
-    return _rank(branch, key) if type(key) is str and len(key) <= MAX_KEY_LENGTH else None
+def _rank_of(branch: str, key: str) -> int | None:
+    return _rank(branch, key) if len(key) <= MAX_KEY_LENGTH else None
 
 
 _SCALARS = frozenset({int, float, bool, type(None)})
