@@ -153,10 +153,9 @@ def speed_table(modes: Mapping[str, Speed], growth: Mapping[str, tuple[float, fl
     lines += [f"| {mode} | {speed.mb_s:.1f} | {speed.ratio:.3f} | {speed.p99_ms:.2f} |" for mode, speed in modes.items()]
     lines += [
         "",
-        "One reasoning of 4 KB to 1 MB; the exponent is that of the fitted power law (1 is linear, 0 that a cap "
-        "cuts it off):",
+        "One reasoning of 4 to 250 KB (longer texts are closed whole). The exponent is the fitted power law's; 1 is linear:",
         "",
-        "| text | exponent | MB/s at 1 MB |",
+        "| text | exponent | MB/s at 250 KB |",
         "| --- | ---: | ---: |",
     ]
     lines += [f"| `{shape}` | {slope:.2f} | {mb_s:.1f} |" for shape, (slope, mb_s) in growth.items()]
