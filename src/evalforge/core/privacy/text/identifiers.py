@@ -11,7 +11,19 @@ from typing import Any
 
 import re2
 
-from evalforge.core.privacy.text import assignments, codes, contacts, national, network, numbers, paths, secrets
+from evalforge.core.privacy.text import (
+    assignments,
+    codes,
+    contacts,
+    national,
+    network,
+    numbers,
+    paths,
+    records,
+    secrets,
+    tables,
+    told,
+)
 from evalforge.core.privacy.text.detector import Check, Detector, View, compiled, matches, options, uncounted
 from evalforge.core.privacy.text.findings import Finding
 
@@ -23,7 +35,10 @@ DETECTORS: tuple[Detector, ...] = (
     *codes.SURE,
     *paths.DETECTORS,
     *numbers.DETECTORS,
+    *tables.DETECTORS,
     *assignments.DETECTORS,
+    *told.DETECTORS,
+    *records.DETECTORS,
     *codes.DETECTORS,
 )
 """All detectors, the surest first: where two find the same place, the earlier one says what it is."""
