@@ -177,8 +177,8 @@ async def _held(store: Store, target: Target, now: datetime, *, is_first: bool) 
 def _told_before(record: Erasure, earlier: Iterable[Erasure]) -> tuple[str, ...]:
     """The tasks of earlier erasures of the same target.
 
-    Whether anybody was told of them and did them is not known here: an erasure may have broken off, and its caller may have gone
-    before the answer came.
+    Whether anybody was told of them and did them is not known here: an erasure may have broken off, and its caller may have
+    gone before the answer came.
     """
     mine = frozenset((*record.user_hashes, *record.trace_keys))
     same = (one for one in earlier if one.id != record.id and not mine.isdisjoint((*one.user_hashes, *one.trace_keys)))
