@@ -54,7 +54,8 @@ def test_each_document_has_a_line_of_its_own(width: int) -> None:
 @pytest.mark.parametrize(
     ("report", "outcome"),
     [
-        (found(), "clean: nothing personal was found"),
+        (found(), "nothing is stored here, so there was nothing to look at"),
+        (AuditReport(fixing=False, seen={"raw_traces": 1}), "clean: nothing personal was found"),
         (found(OURS, fixing=True, mended=True), "clean: all that was found is mended"),
         (found(OURS), "something personal stands in 5 places; --fix mends them"),
         (found(OURS, fixing=True), "something personal stands in 5 places; run --fix again for them"),

@@ -169,6 +169,8 @@ def _mended(report: Mapping[str, Any]) -> str | None:
 def _outcome(report: Mapping[str, Any]) -> Text:
     from evalforge.upkeep import MENDED
 
+    if not any(report["documents"].values()):
+        return text("nothing is stored here, so there was nothing to look at", "yellow")
     if report["clean"]:
         found = "nothing personal was found" if not report["leaks"] else "all that was found is mended"
         return text(f"clean: {found}", "bold green")
