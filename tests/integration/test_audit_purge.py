@@ -202,6 +202,7 @@ def test_purge_deletes_everything_under_the_prefix_and_nothing_else(environment:
     assert run["captures"]["created"] == count
 
 
+@pytest.mark.long
 def test_purge_wants_to_be_meant(environment: dict[str, str]) -> None:
     count = len(trace_ids(environment))
     assert "FIRESTORE_COLLECTION_PREFIX" in purged(environment, "--prefix", "evalforge", "--yes", code=2).stderr

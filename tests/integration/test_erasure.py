@@ -216,6 +216,7 @@ def test_a_trace_is_erased_without_a_ring(
     assert "someone-secret" not in told.everything
 
 
+@pytest.mark.long
 def test_a_rotated_ring_finds_all_and_a_ring_that_lacks_a_key_is_refused(
     loaded: tuple[BackgroundServer, samples.Samples], environment: dict[str, str], told: Told
 ) -> None:
@@ -231,6 +232,7 @@ def test_a_rotated_ring_finds_all_and_a_ring_that_lacks_a_key_is_refused(
     assert user not in told.everything
 
 
+@pytest.mark.long
 def test_an_erasure_before_a_rotation_holds_after_it(
     loaded: tuple[BackgroundServer, samples.Samples], environment: dict[str, str], told: Told
 ) -> None:
