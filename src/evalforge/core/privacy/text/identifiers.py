@@ -11,7 +11,7 @@ from typing import Any
 
 import re2
 
-from evalforge.core.privacy.text import assignments, codes, contacts, national, network, numbers, paths, secrets
+from evalforge.core.privacy.text import assignments, codes, contacts, national, network, numbers, paths, secrets, spelled
 from evalforge.core.privacy.text.detector import Check, Detector, View, compiled, matches, options, uncounted
 from evalforge.core.privacy.text.findings import Finding
 
@@ -23,6 +23,7 @@ DETECTORS: tuple[Detector, ...] = (
     *codes.SURE,
     *paths.DETECTORS,
     *numbers.DETECTORS,
+    *spelled.DETECTORS,
     *assignments.DETECTORS,
     *codes.DETECTORS,
 )
