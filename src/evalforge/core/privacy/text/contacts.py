@@ -9,7 +9,7 @@ from evalforge.core.privacy.text.detector import LETTER, Detector, Match, View
 from evalforge.core.privacy.text.findings import Finding, TextKind
 from evalforge.core.privacy.vocabulary import is_known_words, is_word, listed
 
-_TOP_DOMAINS = listed(
+TOP_DOMAINS = listed(
     "com org net edu gov mil int info biz name dev app io ai co me tv cc eu us uk de fr es it nl be ch at se no "
     "dk fi pl cz sk hu "
     "ro bg gr pt ie ru ua by tr il ae sa ir in pk bd lk cn jp kr tw hk sg my th vn ph id au nz za ng ke gh eg ma "
@@ -74,9 +74,9 @@ def _loose(view: View, match: Match) -> Iterable[Finding]:
     top = domain[match.start(4) - match.start(3) :].lower()
     is_marked = any(mark in at for mark in "[({<")
     is_spelled = any(dot.strip(" []{}()<>_-").isalpha() for dot in dots)
-    if not is_marked and top not in _TOP_DOMAINS:
+    if not is_marked and top not in TOP_DOMAINS:
         return ()
-    if at.strip() == "@" and any("," in dot or dot != dot.strip() for dot in dots) and top not in _TOP_DOMAINS:
+    if at.strip() == "@" and any("," in dot or dot != dot.strip() for dot in dots) and top not in TOP_DOMAINS:
         return ()
     if at.strip().isalpha() or at.strip("_-") != at:
         name = view.plain[slice(*local)].lower()

@@ -145,7 +145,7 @@ def _even_runs(plain: str, start: int, end: int) -> Iterator[tuple[int, int, lis
 def _kind_of_digits(view: View, start: int, groups: list[str], separator: str) -> TextKind | None:
     digits = "".join(groups)
     is_single = all(len(group) == 1 for group in groups)
-    if not _MIN_DIGITS <= len(digits) <= 40 or len(set(digits)) < 2 or _is_ordered(groups):
+    if not _MIN_DIGITS <= len(digits) <= 40 or len(set(digits)) < 2 or (_is_ordered(groups) and len(digits) != 16):
         return None
     is_list = set(separator.replace("'", " ").replace('"', " ")) <= _LISTING and ("'" not in separator or "," in separator)
     if not is_single:
