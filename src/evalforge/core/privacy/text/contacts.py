@@ -115,6 +115,24 @@ def _handle(view: View, match: Match) -> Iterable[Finding]:
     return (view.found(start, end, TextKind.USER, name.casefold()),)
 
 
+_NUMBERED = listed(
+    "issue issues pr prs mr bug ticket case order invoice number no item build job run page section step chapter room apt "
+    "unit suite line row test task question answer sample example case patch pull merge commit story epic card table "
+    "figure appendix note rule version release port code error request trace span chunk doc document id"
+)
+"""What has a number of its own: `issue#1234` is nobody."""
+
+
+def _tagged(view: View, match: Match) -> Iterable[Finding]:
+    """`gill#0740`, as a chat calls its users."""
+    start, end = match.span(1)
+    name = view.plain[start:end].lower()
+    head = re.split(r"[#_.\-]", name)[-2]
+    if head in _NUMBERED or head.isdigit():
+        return ()
+    return (view.found(start, end, TextKind.USER, name),)
+
+
 DETECTORS: tuple[Detector, ...] = (
     Detector(
         "email",
@@ -142,5 +160,11 @@ DETECTORS: tuple[Detector, ...] = (
         rf"(?:^|[^0-9{LETTER}_@./+\-])(@[A-Za-z_\xaa-\xff][0-9{LETTER}_.\-]{{1,40}})",
         _handle,
         gate=EMAIL_GATE,
+    ),
+    Detector(
+        "handle_with_number",
+        rf"(?:^|[^0-9{LETTER}_/.#\-])([0-9{LETTER}_.]{{2,32}}#[0-9]{{4}})(?:$|[^0-9{LETTER}_#])",
+        _tagged,
+        gate=r"#[0-9]{4}",
     ),
 )

@@ -50,7 +50,7 @@ _BREAKS = {"n": "\n", "t": "\t", "r": "\r"}
 _INLINE = "a|abbr|b|bdi|big|code|em|font|i|ins|mark|s|small|span|strong|sub|sup|tt|u|var|wbr"
 _IN_TOKEN, _GOES_ON = r"(?<=[\w.@+\-:/ ])", r"(?=[\w.@+\-:/ ])"
 _EMPTY_TAG = re.compile(
-    rf"{_IN_TOKEN}(?:<({_INLINE})(?: [^<>\n]{{0,200}})?></\1>|<(?:wbr|{_INLINE}) ?/>|<wbr>|<!--[^<>\n]{{0,200}}-->){_GOES_ON}",
+    rf"{_IN_TOKEN}(?:<({_INLINE})(?: [^<>\n]{{0,200}})?></\1>|<(?:{_INLINE}) ?/>|<wbr>|<!--[^<>\n]{{0,200}}-->){_GOES_ON}",
     re.IGNORECASE,
 )
 _TAG_IN_NUMBER = re.compile(rf"(?<=[0-9@])</?(?:{_INLINE})>(?=[0-9@.])|(?<=[.])</?(?:{_INLINE})>(?=[0-9])", re.IGNORECASE)
@@ -144,7 +144,13 @@ def _without_stars(match: re.Match[str]) -> str:
 
 def _of_data(match: re.Match[str]) -> str:
     """A value in a URL stays in one piece when it is decoded: what would end the URL becomes `_`."""
-    return match[1] + _ENDS_DATA.sub("_", _PERCENT.sub(_of_percent, match[2]))
+    value = match[2]
+    for _ in range(MAX_ROUNDS):
+        decoded = _PERCENT.sub(_of_percent, value)
+        if decoded == value:
+            break
+        value = decoded
+    return match[1] + _ENDS_DATA.sub("_", value)
 
 
 def _of_percent(match: re.Match[str]) -> str:
