@@ -48,7 +48,7 @@ _ESCAPE = re.compile(
 )
 _BREAKS = {"n": "\n", "t": "\t", "r": "\r"}
 _INLINE = "a|abbr|b|bdi|big|code|em|font|i|ins|mark|s|small|span|strong|sub|sup|tt|u|var|wbr"
-_IN_TOKEN, _GOES_ON = r"(?<=[\w.@+\-:/ ])", r"(?=[\w.@+\-:/ ])"
+_IN_TOKEN, _GOES_ON = r"(?<=[\w.@+\-:/ >])", r"(?=[\w.@+\-:/ <])"
 _EMPTY_TAG = re.compile(
     rf"{_IN_TOKEN}(?:<({_INLINE})(?: [^<>\n]{{0,200}})?></\1>|<(?:{_INLINE}) ?/>|<wbr>|<!--[^<>\n]{{0,200}}-->){_GOES_ON}",
     re.IGNORECASE,

@@ -20,8 +20,11 @@ from evalforge.core.privacy.text import (
     network,
     numbers,
     paths,
+    records,
     secrets,
     spelled,
+    tables,
+    told,
 )
 from evalforge.core.privacy.text.detector import Check, Detector, View, compiled, matches, options, uncounted
 from evalforge.core.privacy.text.findings import Finding
@@ -35,7 +38,10 @@ DETECTORS: tuple[Detector, ...] = (
     *paths.DETECTORS,
     *numbers.DETECTORS,
     *spelled.DETECTORS,
+    *tables.DETECTORS,
     *assignments.DETECTORS,
+    *told.DETECTORS,
+    *records.DETECTORS,
     *codes.DETECTORS,
 )
 """All detectors, the surest first: where two find the same place, the earlier one says what it is."""
