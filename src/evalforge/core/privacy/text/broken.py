@@ -93,12 +93,16 @@ def _is_sure(view: View, at: int, finding: Finding) -> bool:
 def _is_parted_address(left: str, right: str) -> bool:
     if "@" in left and not left.endswith("@"):
         host, rest = left.rsplit("@", 1)[1], left.rsplit("@", 1)[1] + right
-        whole = "." in host and host.rsplit(".", 1)[1].lower() in TOP_DOMAINS and not right.startswith(".")
-        return not whole and "." in rest and rest.rstrip(".").rsplit(".", 1)[1].lower() in TOP_DOMAINS
+        whole = "." in host and _has_top_domain(host) and not right.startswith(".")
+        return not whole and "." in rest and _has_top_domain(rest)
     if left.endswith("@") or right.startswith("@"):
-        return "." in right
+        return "." in right and _has_top_domain(right)  # else a decorator
     name = left.strip("._+-")
     return "@" in right and not is_word(name.lower()) and not name.isdigit()
+
+
+def _has_top_domain(host: str) -> bool:
+    return host.rstrip(".").rsplit(".", 1)[-1].lower() in TOP_DOMAINS
 
 
 def _is_parted_phone(view: View, finding: Finding, body: str, at: int) -> bool:
