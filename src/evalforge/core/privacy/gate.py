@@ -55,8 +55,16 @@ GATE_ROWS: tuple[GateRow, ...] = (
     GateRow("spaced digits", r"[0-9](?:[ .,_\-]{1,3}[0-9]){6}", ("4 1 1 1 2 2 2", "5-5-5-0-1-4-7")),
     GateRow(
         "letters or digits one by one",
-        r"(?:^|[^0-9A-Za-z])[0-9A-Za-z](?:[^0-9A-Za-z\f]{1,7}[0-9A-Za-z]){3}(?:$|[^0-9A-Za-z])|[0-9]{2}(?:[,;|\s]{1,3}[0-9]{1,2}){4}",
-        ("M a r i a", "J-O-H-N S-M-I-T-H", "j-@-x-.-f-r", "'4' '1' '7' '9'", "4, 1, 7, 9, 2", "41\n79\n21\n72\n9"),
+        r"(?:^|[^0-9A-Za-z])[0-9A-Za-z](?:[^0-9A-Za-z\f]{1,7}[0-9A-Za-z]){3}(?:$|[^0-9A-Za-z])|[0-9]{2}(?:[,;|\s\"']{1,4}[0-9]{1,2}){4}",
+        (
+            "M a r i a",
+            "J-O-H-N S-M-I-T-H",
+            "j-@-x-.-f-r",
+            "'4' '1' '7' '9'",
+            "4, 1, 7, 9, 2",
+            "41\n79\n21\n72\n9",
+            '"07", "08", "96", "07", "60"',
+        ),
     ),
     GateRow(
         "character codes",
@@ -66,7 +74,7 @@ GATE_ROWS: tuple[GateRow, ...] = (
     ),
     GateRow(
         "line break in a number or address",
-        r"[0-9][^\s]{0,40}[ \t]?\r?\n[ \t]?[^\s]{0,40}[0-9]",
+        r"[0-9][^\s]{0,48}[ \t]?\r?\n[ \t]?[^\s]{0,48}[0-9]",
         ("+48 596\n 709 477", "10.20.\n30.40", "JK42\n8478A"),
     ),
     GateRow("handle with a number", r"[A-Za-z0-9_.]{2}#[0-9]{4}(?:[^0-9]|$)", ("gill#0740",)),
@@ -160,8 +168,8 @@ GATE_ROWS: tuple[GateRow, ...] = (
     ),
     GateRow(
         "home folder",
-        r"(?i:[/\\](?:home|users|documents and settings|export/home)[/\\]{1,2}|/root/|(?:^|\s)~[a-z]|file:/)",
-        ("/home/jane/x.py", "C:\\Users\\jane\\x", "/Users/jane"),
+        r"(?i:[/\\](?:home|users|documents and settings|export/home)[/\\]{1,2}|/root/|(?:^|\s)~[a-z]|~[a-z_][a-z0-9_.-]{0,31}/|file:/)",
+        ("/home/jane/x.py", "C:\\Users\\jane\\x", "/Users/jane", "(~jane/x)"),
     ),
     GateRow(
         "coordinates",
