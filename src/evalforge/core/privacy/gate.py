@@ -168,7 +168,8 @@ GATE_ROWS: tuple[GateRow, ...] = (
     ),
     GateRow(
         "home folder",
-        r"(?i:[/\\](?:home|users|documents and settings|export/home)[/\\]{1,2}|/root/|(?:^|\s)~[a-z]|~[a-z_][a-z0-9_.-]{0,31}/|file:/)",
+        r"(?i:[/\\](?:home|users|documents and settings|export/home)[/\\]{1,2}|/root/"
+        r"|(?:^|\s)~[a-z]|~[a-z_][a-z0-9_.-]{0,31}/|file:/)",
         ("/home/jane/x.py", "C:\\Users\\jane\\x", "/Users/jane", "(~jane/x)"),
     ),
     GateRow(
