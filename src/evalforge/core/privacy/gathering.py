@@ -30,7 +30,16 @@ Values = dict[tuple[str, KeyVerdict], None]
 """Values as texts with the verdicts on their keys, each pair once, in the order in which they were met."""
 
 _ECHOING = frozenset(KeyClass) - {KeyClass.TEXT, KeyClass.HARMLESS}
-_PAIRS = re2.compile(r'([A-Za-z][\w.\-]{1,40})=(?:"([^"\n]{1,200})"|([^\s&;,"]{1,200}))')
+
+
+def _options() -> Any:
+    options = re2.Options()
+    options.max_mem = 64 << 20
+    options.log_errors = False  # where memory runs out RE2 takes a slower way to the same answer
+    return options
+
+
+_PAIRS = re2.compile(r'([A-Za-z][\w.\-]{1,40})=(?:"([^"\n]{1,200})"|([^\s&;,"]{1,200}))', _options())
 _LABEL = re.compile(r"[A-Za-z][A-Za-z0-9_.\-]{0,30}(?: [A-Za-z0-9_.\-]{1,30}){0,3}")
 _FIELD_BORDERS = re.compile(r"[,;|][ \t]")
 

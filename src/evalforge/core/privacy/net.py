@@ -166,7 +166,7 @@ def _remember_harmless(texts: Iterable[str]) -> None:
 
 
 def _worth_a_look(texts: list[str]) -> set[str]:
-    joined = "\n".join(texts)
+    joined = "\f".join(texts)  # white space that no row reads across, as a line break inside a text is
     # One byte a character, so that places in the bytes are places in the text.
     data = joined.encode("ascii", "replace")
     search = gate().search
