@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections import Counter
 from functools import cache
+from importlib import resources
+from pathlib import Path
 
 import pytest
 
+from evalforge.core.privacy.text.lexicon import Lexicon
+from evalforge.core.privacy.text.prose import People
 from evalforge.core.privacy.text.scrubber import Scrubber
 from tests.prose import lines, names, sentence
 
@@ -71,3 +76,13 @@ def test_scrubbing_twice_changes_nothing() -> None:
     texts = [sentence(frame, given, family) for frame in lines("frames") for _, given, family in list(names())[::9]]
     for text in texts:
         assert scrubbed(scrubbed(text)) == scrubbed(text)
+
+
+def test_a_language_is_one_file(tmp_path: Path) -> None:
+    text = "die rechnung wurde nicht erstattet, sagte Ngozi Okonkwo"
+    assert scrubbed(text).count("[WORD_") > 0
+    folder = tmp_path / "words"
+    shutil.copytree(str(resources.files("evalforge.core.privacy").joinpath("words")), folder)
+    (folder / "vocabulary-de.txt").write_text("# German\ndie rechnung wurde nicht erstattet sagte\n", "utf-8")
+    people = People.named_in([text], [[]], frozenset(), Lexicon.load(folder))
+    assert [text[found.start : found.end] for found in people.found(text, [])] == ["Ngozi Okonkwo"]
