@@ -193,12 +193,27 @@ def judged(view: View, key: str, verdict: KeyVerdict, span: tuple[int, int], sep
     end = start + len(value)
     if not value or _EMPTY.fullmatch(value) or not any(map(str.isalnum, value)) or value.startswith("["):
         return None
-    if _is_harmless(key, verdict, value, separator):
+    if _is_harmless(key, verdict, value, separator) or _is_code(value, view.plain[end : end + 1]):
         return None
     kind = kind_under(verdict)
     text = view.text[start:end]
     exact = kind in (TextKind.SECRET, TextKind.SESSION)
     return view.found(start, end, kind, text if exact else identity_of(text, kind))
+
+
+_CODE_WORDS = listed(
+    "await async new null none nil true false undefined void function func def lambda yield return typeof instanceof self "
+    "this int str bool float double dict list set tuple bytes any object string number boolean optional union literal "
+    "array record promise uuid datetime date decimal"
+)
+_REFERENCE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z_][A-Za-z0-9_]*)*")
+
+
+def _is_code(value: str, next_char: str) -> bool:
+    """Whether a value is a keyword, a type, a call or an index: `user = await ...`, `user_id: int`, `token = issue(...)`."""
+    if value.lower() in _CODE_WORDS:
+        return True
+    return next_char in ("(", "[") and _REFERENCE.fullmatch(value) is not None and not re.search("[0-9]{2}", value)
 
 
 def _is_harmless(key: str, verdict: KeyVerdict, value: str, separator: str) -> bool:

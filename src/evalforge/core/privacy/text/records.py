@@ -51,7 +51,7 @@ def _record(view: View, match: Match) -> Iterable[Finding]:
 def _short_record(view: View, match: Match) -> Iterable[Finding]:
     start, end = match.span(1)
     value = view.plain[start:end]
-    if RECORD_NUMBER.search(value) is None or is_word(value.lower()):
+    if RECORD_NUMBER.search(value) is None or is_word(value.lower()) or value.lower().startswith("pr#"):
         return ()
     return (view.found(start, end, TextKind.USER, value.casefold()),)
 

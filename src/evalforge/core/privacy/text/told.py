@@ -41,6 +41,8 @@ def _spoken(view: View, match: Match) -> Iterable[Finding]:
     key = view.plain[slice(*match.span(1))].lower()
     if not value or low in STATES or value.startswith("[") or not any(map(str.isalnum, value)) or _DAY.match(value):
         return ()
+    if value[-1] in "([":
+        return ()  # code: a call, or what stands in a mapping
     if value.isalpha() and "pass" in key:
         end = phrase_end(view.plain, start, end)
     has_digit = any(map(str.isdigit, value))
