@@ -19,7 +19,8 @@ _KINDS_ALWAYS_ECHOED = frozenset({TextKind.PERSON, TextKind.ADDRESS})
 _KINDS_WITH_NUMBERS = frozenset(
     {TextKind.USER, TextKind.ID, TextKind.PHONE, TextKind.CARD, TextKind.IBAN, TextKind.SESSION, TextKind.WALLET}
 )
-_WORD = re.compile(r"[^\W_]+")
+WORD = re.compile(r"[^\W_]+")
+"""A run of letters and digits."""
 _UNSPACED = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff]{2,}")
 _PARTS = re.compile(r"[,;\n\r|]+")
 _MAX_GAP = 4
@@ -85,7 +86,7 @@ class Index:
         """Plants the value as a whole; gives what else of it tells who it is: single names, parts of an address."""
         kind, identity = identified(text, verdict)
         folded = folded_form(text)
-        words = tuple(_WORD.findall(folded))
+        words = tuple(WORD.findall(folded))
         if not words or len(words) > MAX_WORDS or kind is TextKind.URL:
             return
         is_plain = all(is_word(word) or len(word) == 1 or (word.isdigit() and len(word) < 4) for word in words)
@@ -103,12 +104,12 @@ class Index:
         if kind is TextKind.PERSON and len(words) <= 8 and not any(sign in text for sign in "{}[]=:"):
             yield from self._single_names(words, identity)
         elif kind is TextKind.EMAIL:
-            local = tuple(word for word in _WORD.findall(folded.partition("@")[0]) if is_name(word))
+            local = tuple(word for word in WORD.findall(folded.partition("@")[0]) if is_name(word))
             if local:
                 yield from self._single_names(local, " ".join(local))
         elif kind is TextKind.ADDRESS:
             for part in _PARTS.split(folded):
-                part_words = tuple(_WORD.findall(part))
+                part_words = tuple(WORD.findall(part))
                 if part_words and part_words != words and _is_telling(part_words):
                     plain = all(is_word(word) or word.isdigit() for word in part_words)
                     if not plain or len(part_words) > 1:
@@ -145,7 +146,7 @@ class Index:
         gates = self._gates
         if not gates or (len(gates) <= 40 and not any(gate in low for gate in gates)):
             return findings
-        places = [(match[0], match.start(), match.end()) for match in _WORD.finditer(low)]
+        places = [(match[0], match.start(), match.end()) for match in WORD.finditer(low)]
         if "[" in text:
             marks = [match.span() for match in MARK.finditer(text)]
             if marks:
@@ -195,7 +196,7 @@ def _outside(places: Iterable[tuple[str, int, int]], marks: Iterable[tuple[int, 
 
 def gates_of(text: str) -> Iterator[str]:
     """Words of a value, one of which must stand wherever the value or a part of it is repeated."""
-    words = _WORD.findall(folded_form(text))
+    words = WORD.findall(folded_form(text))
     if not words or len(words) > MAX_WORDS:
         return
     longest = max(words, key=len)

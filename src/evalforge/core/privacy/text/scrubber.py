@@ -42,9 +42,10 @@ class Scrubber:
         """
         self._placeholders.reserve(texts)
         plain = [plain_form(text) for text in texts]
-        known = [self._frames_apart(text) if text is not None else ("", []) for text in plain]
-        surest = [settled([*frames, *self._surest(text)]) for text, frames in known]
-        people = People.named_in([text for text, _ in known], surest, self._echoes.names)
+        echoes = self._echoes.among("\n".join(filter(None, plain)))
+        known = [self._frames_apart(text, echoes) if text is not None else ("", []) for text in plain]
+        surest = [settled([*frames, *_surest(text, echoes)]) for text, frames in known]
+        people = People.named_in([text for text, _ in known], surest, echoes.names)
         scrubbed = []
         for raw, text, (rest, _), sure in zip(texts, plain, known, surest, strict=True):
             if text is None:
@@ -54,18 +55,19 @@ class Scrubber:
                 scrubbed.append(self._replaced(rest, settled([*sure, *find_in_prose(rest, sure, people)])))
         return scrubbed
 
-    def _frames_apart(self, text: str) -> tuple[str, list[Finding]]:
+    def _frames_apart(self, text: str, echoes: Echoes) -> tuple[str, list[Finding]]:
         """The text with a line break in place of each plain frame, and what is to be put in place of those breaks."""
         places = frames_of(text)
         if not places:
             return text, []
+        repeated = echoes.find(text)
         parts: list[str] = []
         frames: list[Finding] = []
         at = length = 0
         for start, end in places:
             frame = text[start:end]
             plain = _FRAMES.plain(frame)
-            if plain is None or self._echoes.find(frame):
+            if plain is None or any(one.start < end and one.end > start for one in repeated):
                 continue
             parts += (text[at:start], "\n")
             length += start - at + 1
@@ -74,23 +76,6 @@ class Scrubber:
             at = end
         parts.append(text[at:])
         return "".join(parts), frames
-
-    def _surest(self, text: str) -> list[Finding]:
-        """What needs no prose to be understood; `maria` inside of `maria@example.com` is a part of the address."""
-        identifiers = find_identifiers(text)
-        echoes = self._echoes.find(text)
-        if not echoes or not identifiers:
-            return settled([*echoes, *identifiers])
-        apart = settled(identifiers)
-        starts = [finding.start for finding in apart]
-        own = []
-        for echo in echoes:
-            at = bisect_right(starts, echo.start) - 1
-            around = apart[at] if at >= 0 and echo.end <= apart[at].end else None
-            is_part = around is not None and around.end - around.start > echo.end - echo.start
-            if around is None or not is_part or text[echo.start : echo.end] in (around.instead or ""):
-                own.append(echo)
-        return settled([*own, *identifiers])
 
     def _replaced(self, text: str, findings: Sequence[Finding]) -> str:
         parts: list[str] = []
@@ -105,6 +90,24 @@ class Scrubber:
             at = finding.end
         parts.append(text[at:])
         return "".join(parts)
+
+
+def _surest(text: str, echoes: Echoes) -> list[Finding]:
+    """What needs no prose to be understood; `maria` inside of `maria@example.com` is a part of the address."""
+    identifiers = find_identifiers(text)
+    repeated = echoes.find(text)
+    if not repeated or not identifiers:
+        return settled([*repeated, *identifiers])
+    apart = settled(identifiers)
+    starts = [finding.start for finding in apart]
+    own = []
+    for echo in repeated:
+        at = bisect_right(starts, echo.start) - 1
+        around = apart[at] if at >= 0 and echo.end <= apart[at].end else None
+        is_part = around is not None and around.end - around.start > echo.end - echo.start
+        if around is None or not is_part or text[echo.start : echo.end] in (around.instead or ""):
+            own.append(echo)
+    return settled([*own, *identifiers])
 
 
 def _found_alone(text: str) -> list[Finding]:
