@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from evalforge.core.privacy.echoes import NO_ECHOES, Echoes
 from evalforge.core.privacy.text.decoding import plain_form
@@ -41,41 +42,22 @@ class Scrubber:
         All at once, because who is named in one text is then known in all of them. Scrubbing the result changes nothing.
         """
         self._placeholders.reserve(texts)
-        plain = [plain_form(text) for text in texts]
-        echoes = self._echoes.among("\n".join(filter(None, plain)))
-        known = [self._frames_apart(text, echoes) if text is not None else ("", []) for text in plain]
-        surest = [settled([*frames, *_surest(text, echoes)]) for text, frames in known]
-        people = People.named_in([text for text, _ in known], surest, echoes.names)
+        plain = {text: plain_form(text) for text in texts}  # the same error often stands in several places of a span
+        readable = {raw: text for raw, text in plain.items() if text is not None}
+        echoes = self._echoes.among("\n".join(readable.values()))
+        apart = {raw: _frames_apart(text, echoes) for raw, text in readable.items()}
+        surest = {raw: settled([*one.frames, *_surest(one.rest, echoes)]) for raw, one in apart.items()}
+        people = People.named_in([one.rest for one in apart.values()], list(surest.values()), echoes.names)
+        found = {raw: settled([*surest[raw], *find_in_prose(one.rest, surest[raw], people)]) for raw, one in apart.items()}
         scrubbed = []
-        for raw, text, (rest, _), sure in zip(texts, plain, known, surest, strict=True):
-            if text is None:
+        for raw in texts:
+            if raw in apart:
+                self.redactions[TextKind.PATH.value] += apart[raw].path_count
+                scrubbed.append(self._replaced(apart[raw].rest, found[raw]))
+            else:
                 self.redactions[TextKind.ENCODED.value] += 1
                 scrubbed.append(UNREADABLE.format(len(raw)))
-            else:
-                scrubbed.append(self._replaced(rest, settled([*sure, *find_in_prose(rest, sure, people)])))
         return scrubbed
-
-    def _frames_apart(self, text: str, echoes: Echoes) -> tuple[str, list[Finding]]:
-        """The text with a line break in place of each plain frame, and what is to be put in place of those breaks."""
-        places = frames_of(text)
-        if not places:
-            return text, []
-        repeated = echoes.find(text)
-        parts: list[str] = []
-        frames: list[Finding] = []
-        at = length = 0
-        for start, end in places:
-            frame = text[start:end]
-            plain = _FRAMES.plain(frame)
-            if plain is None or any(one.start < end and one.end > start for one in repeated):
-                continue
-            parts += (text[at:start], "\n")
-            length += start - at + 1
-            frames.append(Finding(length - 1, length, TextKind.PATH, _FRAME, instead=plain.text))
-            self.redactions[TextKind.PATH.value] += plain.path_count
-            at = end
-        parts.append(text[at:])
-        return "".join(parts), frames
 
     def _replaced(self, text: str, findings: Sequence[Finding]) -> str:
         parts: list[str] = []
@@ -90,6 +72,36 @@ class Scrubber:
             at = finding.end
         parts.append(text[at:])
         return "".join(parts)
+
+
+@dataclass(frozen=True, slots=True)
+class _Apart:
+    """A text with a line break in place of each plain frame, what is to be put there, and how many paths go with them."""
+
+    rest: str
+    frames: list[Finding]
+    path_count: int
+
+
+def _frames_apart(text: str, echoes: Echoes) -> _Apart:
+    places = frames_of(text)
+    if not places:
+        return _Apart(text, [], 0)
+    repeated = echoes.find(text)
+    parts: list[str] = []
+    frames: list[Finding] = []
+    at = length = path_count = 0
+    for start, end in places:
+        plain = _FRAMES.plain(text[start:end])
+        if plain is None or any(one.start < end and one.end > start for one in repeated):
+            continue
+        parts += (text[at:start], "\n")
+        length += start - at + 1
+        frames.append(Finding(length - 1, length, TextKind.PATH, _FRAME, instead=plain.text))
+        path_count += plain.path_count
+        at = end
+    parts.append(text[at:])
+    return _Apart("".join(parts), frames, path_count)
 
 
 def _surest(text: str, echoes: Echoes) -> list[Finding]:
