@@ -105,7 +105,7 @@ def test_kinds_under_personal_words(key: str) -> None:
     assert verdict_on(key).is_kind
 
 
-@pytest.mark.parametrize("key", ["user_count", "usr.status", "pii_detected", "otp_length"])
+@pytest.mark.parametrize("key", ["user.score", "usr.status", "pii_detected", "pii_count", "otp_length", "user.plan.gold.count"])
 def test_what_is_never_a_measure(key: str) -> None:
     assert not verdict_on(key).is_measure
     assert not verdict_on(key).is_kind

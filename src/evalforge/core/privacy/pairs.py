@@ -51,6 +51,31 @@ def is_personal_table(values: Mapping[Any, Json]) -> bool:
     return False
 
 
+def beside_names(values: Mapping[Any, Json]) -> frozenset[Any]:
+    """The keys of the lists that stand beside a list of names, one of which is sensitive: lists as long as it, and rows.
+
+    `{"names": ["step", "session_id"], "cells": ["plan", "s-1"]}` is a table whatever its parts are called.
+    """
+    lists = [key for key, value in values.items() if type(value) is list and value]
+    if len(lists) < 2:
+        return _NONE
+    for names in lists:
+        head = values[names]
+        if len(head) > _MAX_COLUMNS or not all(type(one) is str for one in head):
+            continue
+        if any(" " not in one and named_verdict(one) is not None for one in head):
+            return frozenset(key for key in lists if key != names and _goes_with(values[key], len(head)))
+    return _NONE
+
+
+def _goes_with(values: Any, count: int) -> bool:
+    first = values[0]
+    return len(values) == count or isinstance(first, Mapping) or (isinstance(first, list) and len(first) == count)
+
+
+_MAX_COLUMNS = 200
+
+
 def after_names(values: Sequence[Json]) -> frozenset[int]:
     """The places in a list of scalars that come right after the name of a sensitive key, and are none themselves."""
     places = [

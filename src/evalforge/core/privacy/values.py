@@ -311,6 +311,11 @@ _KNOWN_LABELS = frozenset(label for rule in RULES for label in rule.labels) | {
 }
 
 
+def documented_label(value: Json) -> str | None:
+    """An evaluation's label that the table of signals, or Datadog, documents."""
+    return value if isinstance(value, str) and len(value) <= 128 and normal_label(value) in _KNOWN_LABELS else None
+
+
 @_remembering
 def label(value: Json) -> str | None:
     """An evaluation's label: a documented one, or at most 4 words of the vocabulary."""

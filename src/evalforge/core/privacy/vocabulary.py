@@ -75,6 +75,14 @@ def technical_words() -> frozenset[str]:
 
 
 @cache
+def keys_of_languages() -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """The sensitive words of keys in other languages than English: rows of a class and its words; `_` joins a run."""
+    lines = _file("keys-languages.txt").decode("utf-8").splitlines()
+    rows = (line.partition(":") for line in lines if line and not line.startswith("#"))
+    return tuple((key_class, tuple(words.split()[1:])) for key_class, _, words in rows)
+
+
+@cache
 def _words() -> frozenset[str]:
     return _unpacked("words.txt.gz")
 
