@@ -68,8 +68,8 @@ SENSITIVE_WORDS: tuple[tuple[KeyClass, str], ...] = (
     (
         _C.CREDENTIAL,
         "password passwords passwd pwd pass passphrase passcode pin otp totp secret secrets token credential "
-        "credentials cred creds auth authorization authentication bearer jwt cookie cookies setcookie csrf xsrf "
-        "csrftoken xsrftoken apikey apikeys appkey privatekey accesskey secretkey signingkey accesstoken "
+        "credentials cred creds auth authorization authenticate authentication bearer jwt cookie cookies setcookie "
+        "csrf xsrf csrftoken xsrftoken apikey apikeys appkey privatekey accesskey secretkey signingkey accesstoken "
         "refreshtoken authtoken idtoken dsn keystore mnemonic signature sas saml assertion pincode mfa",
     ),
     (_C.SESSION, "session sessions sess sid xsession jsessionid phpsessid sessionid conversationid threadid"),
@@ -187,8 +187,12 @@ _COLUMN = re.compile(r"_?[A-Za-z][A-Za-z0-9_.\-]{0,40}")
 _KEY_MARK = re.compile(r"\[key [0-9]{1,4}\]")
 _INVISIBLE = {"Cf", "Cc", "Mn"}
 
+_SHORTEST_JOINED = 8
 _FOREIGN = tuple((KeyClass(cls), entry) for cls, entries in keys_of_languages() for entry in entries)
 _CLASS_OF_WORD = {entry.rstrip("*"): cls for cls, entry in reversed(_FOREIGN) if "_" not in entry}
+_CLASS_OF_WORD |= {
+    entry.rstrip("*").replace("_", ""): cls for cls, entry in reversed(_FOREIGN) if len(entry) > _SHORTEST_JOINED
+}
 _CLASS_OF_WORD |= {word: cls for cls, words in reversed(SENSITIVE_WORDS) for word in words.split()}
 _ROW_OF = {cls: n for n, (cls, _) in enumerate(SENSITIVE_WORDS)} | {KeyClass.USER_ID: len(SENSITIVE_WORDS)}
 _RUNS = (
@@ -201,17 +205,19 @@ _ROOT_OF = (
 )
 _ROOT_EXCEPTIONS = frozenset({"microphone", "emailed", "emailing", "cookiecutter"})
 _USERS = frozenset({"user", "users", "usr", "usrs", "enduser", "endusers"})
-_NEVER_COUNTED = frozenset({"pii", "phi", "pin", "otp", "cvv", "cvc"})
-_BEFORE_VALUES = _KIND_WORDS | {"id"}
+_NEVER_COUNTED = frozenset("pii phi pin otp cvv cvc gps lat lon lng latitude longitude".split())
+_BEFORE_VALUES = _KIND_WORDS | {"id", "name", "names"}
 _COUNTING = frozenset({"count", "counts", "tokens", "ms", "ns"})
-_NUMBERED = listed("id ids code number nummer numero numer nr serial key")
+_SAY_NOTHING = frozenset({"field", "value", "val"})
+"""Last words of a key that say nothing of the value: `apple_id_field`."""
+_NUMBERED = listed("id ids uid code number nummer numero numer nr serial key")
 _MACHINES = _THINGS | listed(
     "trace span request run job batch generation message execution correlation invocation status exit http grpc return "
     "country language lang locale currency line page turn iteration build release commit port process worker shard "
     "partition replica instance vm cache sort primary foreign idempotency object vector embedding dataset config "
     "cohort checkpoint sequence seq attempt retry row offset char product sku item article category intent flag tenant "
     "org organization organisation workspace project company department team reason iso block chunk document doc data meta "
-    "entry config params details extra attributes inner context state settings metadata rank order color layer epoch version"
+    "entry config params details extra attributes inner context state settings metadata rank color layer epoch version"
 )
 """What comes before `id`, `code` or `key` where it is a machine's or an organisation's: `run_id`, `status_code`."""
 _ONE = _NUMBERED | listed("age ages year years phone ip session name zip x y")
@@ -238,7 +244,9 @@ def verdict_on(key: str) -> KeyVerdict:
     if not spelled:
         return KeyVerdict(normal, KeyClass.HARMLESS)
     words = [part for word in spelled for part in _parts_of(word)]
-    last = next((word for word in reversed(words) if not word.isdigit()), "")
+    while len(words) > 1 and (words[-1] in _SAY_NOTHING or words[-1].isdigit()):
+        words.pop()
+    last = words[-1]
     key_class = _class_of(words, last)
     is_kind = last in _KIND_WORDS and key_class is not KeyClass.PII and not (_USERS | _NEVER_COUNTED).intersection(words)
     return KeyVerdict(
@@ -250,7 +258,7 @@ def verdict_on(key: str) -> KeyVerdict:
         is_text=key_class is KeyClass.TEXT or (key_class in _MAY_HOLD_TEXT and last in _TEXT_WORDS),
         is_count=_is_plural(last),
         names_one=last in _ONE or last in _KIND_WORDS or _class_of_word(last, words, last) is not None,
-        is_numbered=last in _NUMBERED and len(words) > 1 and _MACHINES.isdisjoint((words[-2], words[-2].rstrip("s"))),
+        is_numbered=last in _NUMBERED and _is_one_of_many(words),
     )
 
 
@@ -269,11 +277,20 @@ def verdict_below(parent: str, key: str) -> KeyVerdict:
 def _may_be_measured(words: list[str], last: str) -> bool:
     """Whether a number under these words can be no attribute of a person: of users only counts and times are kept.
 
-    Not where something stands between what is counted and the count: in `user.plan.gold.count` it is the plan.
+    Not where a kind, a digit or another personal word stands before the count: in `user.plan.gold.count` it is the plan.
     """
-    if _NEVER_COUNTED.intersection(words) or _BEFORE_VALUES.intersection(words[:-2]):
+    if _NEVER_COUNTED.intersection(words) or _BEFORE_VALUES.intersection(words[:-2]) or any(map(str.isdigit, words)):
         return False
-    return last in _COUNTING or _USERS.isdisjoint(words) or (last in ("users", "usrs") and words[0] in _MEASURE_HEADS)
+    if _USERS.isdisjoint(words):
+        return True
+    if last in _COUNTING:
+        return all(word in _USERS or _class_of_word(word, words, last) is None for word in words[:-1])
+    return last in ("users", "usrs") and words[0] in _MEASURE_HEADS
+
+
+def _is_one_of_many(words: list[str]) -> bool:
+    """Whether the number at the end of a key is that of one record, and no machine's or organisation's."""
+    return words == ["uid"] or (len(words) > 1 and _MACHINES.isdisjoint((words[-2], words[-2].rstrip("s"))))
 
 
 def _is_plural(word: str) -> bool:
@@ -321,7 +338,12 @@ def _is_part(part: str, *, is_last: bool) -> bool:
 
 
 def _is_personal_run(first: str, second: str) -> bool:
-    return first in _CLASS_OF_WORD or second in _CLASS_OF_WORD or any(run[:2] == (first, second) for run, _ in _RUNS)
+    return (
+        (second == "id" and len(first) > 3)
+        or first in _CLASS_OF_WORD
+        or second in _CLASS_OF_WORD
+        or any(run[:2] == (first, second) for run, _ in _RUNS)
+    )
 
 
 def _class_of(words: list[str], last: str) -> KeyClass:
@@ -369,6 +391,8 @@ def is_storable_key(key: str) -> bool:
     if _COLUMN.fullmatch(key) is None or RECORD_NUMBER.search(key):
         return False
     chunks = re.split(r"[_.\-]+", key.lstrip("_"))
+    if sum(map(str.isdigit, chunks)) >= _NUMBERS_OF_ADDRESS:
+        return False
     return all(map(is_plain_chunk, chunks)) and sum(map(_is_codelike, chunks)) < 2
 
 
@@ -400,10 +424,13 @@ def is_sensitive_column(key: str) -> bool:
 
 
 RECORD_NUMBER = re.compile(
-    r"(?i)(?<![a-z])(?:[a-z]{1,2}|user|usr|customer|client|member|patient|account|acct|person|ticket|order|case|session|sess|cust)"
+    r"(?i)(?<![a-z])(?!(?<=[-_.])[a-z]{2}[-_]20[1-4][0-9](?![0-9]))"
+    r"(?:[a-z]{1,2}|user|usr|customer|client|member|patient|account|acct|person|ticket|order|case|session|sess|cust)"
     r"[-_ #:/]{0,2}[0-9]{3,}(?![0-9]*[a-z])|(?:^|[-_ .:/])[us][-_][0-9]+$"
+    r"|(?<![a-z])(?:sess|session|sid|user|usr|uid|u|cust|cus|customer|client|member|patient|account|acct|person)"
+    r"[-_:/#]{1,2}[a-z]{1,16}[0-9]{4,}"
 )
-"""The number of one record of many: `u-8841`, `user 17`, `A-1009`. Whose it is, nobody here knows."""
+"""The number of one record of many: `u-8841`, `user 17`, `A-1009`, `sess_ab1234`. Whose it is, nobody here knows."""
 
 
 _LETTERS_IN_DIGITS = re.compile("[a-z]{1,2}[0-9]{1,4}[a-z]?")
@@ -417,6 +444,7 @@ def _is_codelike(chunk: str) -> bool:
     return not is_word(low.rstrip("0123456789"))
 
 
+_NUMBERS_OF_ADDRESS = 4
 _VOWELS = frozenset("aeiouy")
 _LONG_CONSONANTS = re.compile(r"[^aeiouy]{5}|(.)\1\1")
 _DATE = re.compile(r"20[0-9]{2}(?:[01][0-9](?:[0-3][0-9])?)?")

@@ -83,11 +83,13 @@ def after_names(values: Sequence[Json]) -> frozenset[int]:
         for at, value in enumerate(values[:-1])
         if type(value) is str and len(value) <= 60 and " " not in value and named_verdict(value) is not None
     ]
-    return (
-        frozenset(at for at in places if not (type(values[at]) is str and named_verdict(values[at]) is not None))
-        if places
-        else _NONE
-    )
+    return frozenset(at for at in places if not _is_name_too(values, at)) if places else _NONE
+
+
+def _is_name_too(values: Sequence[Json], at: int) -> bool:
+    """Whether what stands there names something itself; not behind an option such as `--session-id`, which takes a value."""
+    before, value = values[at - 1], values[at]
+    return not str(before).startswith("-") and type(value) is str and named_verdict(value) is not None
 
 
 _NONE: frozenset[int] = frozenset()

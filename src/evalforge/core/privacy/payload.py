@@ -12,7 +12,7 @@ from typing import Any
 
 from evalforge.core.privacy.conversation import keep_conversation, tool_definitions
 from evalforge.core.privacy.explanations import keep_error
-from evalforge.core.privacy.fields import DROPPED_TAG_PREFIXES, EXPLANATIONS, FIELDS
+from evalforge.core.privacy.fields import DROPPED_TAG_PREFIXES, EXPLANATIONS, FIELDS, KINDS_BY_LAST_WORD
 from evalforge.core.privacy.keys import (
     MAX_KEY_LENGTH,
     KeyClass,
@@ -33,10 +33,12 @@ from evalforge.core.privacy.values import (
     placeholder,
     score,
     small_number,
+    technical,
     time,
     version,
     words,
 )
+from evalforge.core.privacy.vocabulary import listed
 from evalforge.core.privacy.walk import MAX_KEYS, Place, Tally, kept_mapping, measured
 from evalforge.core.span import Evaluation, Json, Span
 
@@ -179,12 +181,20 @@ def _scalar_verdict(value: Json, verdict: KeyVerdict | None) -> Json:
     if isinstance(found, str):
         return None
     if found is None:
-        return documented_label(value)
+        return label(value) if verdict.normal.rpartition("_")[2] in _ASPECTS else documented_label(value)
     is_score = abs(found) <= _MAX_PERSONAL_SCORE and not verdict.names_one
     return found if is_score else measured(found, verdict)
 
 
 _MAX_PERSONAL_SCORE = 100
+_ASPECTS = listed(
+    "tone goal goals frustration satisfaction sentiment quality extraction accuracy relevance relevancy completeness "
+    "formality politeness helpfulness leak leaks leakage detection exposure handling verification resolution "
+    "experience consistency compliance check correctness clarity disclosure mention redaction validity match mismatch "
+    "engagement safety understanding recognition outcome success failure refusal toxicity style empathy coherence "
+    "retention resolution intent effort progress"
+)
+"""What an evaluator judges: under such a name (`email_tone`, `session_goal`) a label says how something was done."""
 
 
 # -- tags -----------------------------------------------------------------------------------------------------------------
@@ -249,6 +259,8 @@ def _judged_tag(key: str, value: str, document: dict[str, Any], texts: set[str],
     verdict = verdict_on(key)
     normal = verdict.normal
     kinds = FIELDS.get(normal)
+    if kinds is None and verdict.key_class is KeyClass.HARMLESS and is_storable_key(key):
+        kinds = KINDS_BY_LAST_WORD.get(normal.rpartition("_")[2])
     if kinds is not None:
         known_key = key if is_column(key) else normal
         if value == "":
@@ -279,7 +291,7 @@ def _judged_tag(key: str, value: str, document: dict[str, Any], texts: set[str],
     if verdict.is_numbered and kinds is None:
         is_open = value.lower() in ("true", "false")
     if is_open and value != "" and (kinds is not None or is_storable_key(key)):
-        found = small_number(value) or words(value) or version(value) or time(value)
+        found = small_number(value) or words(value) or version(value) or time(value) or technical(value)
         if found is not None:
             return (key if is_column(key) else normal), str(found)
     tally.counts[kind if verdict.key_class is not KeyClass.HARMLESS else "tag"] += 1

@@ -11,7 +11,7 @@ from itertools import count
 from typing import Any, ClassVar, NamedTuple, TypeVar
 
 from evalforge.core.privacy.echoes import NO_ECHOES
-from evalforge.core.privacy.fields import BRANCHES, EXPLANATIONS, FIELDS, WHOLE_FIELD_KEYS
+from evalforge.core.privacy.fields import BRANCHES, EXPLANATIONS, FIELDS, KINDS_BY_LAST_WORD, WHOLE_FIELD_KEYS
 from evalforge.core.privacy.keys import (
     MAX_KEY_LENGTH,
     KeyClass,
@@ -46,6 +46,7 @@ from evalforge.core.privacy.values import (
     placeholder,
     score,
     small_number,
+    technical,
     time,
     version,
     words,
@@ -176,6 +177,8 @@ def _entry(key: str, parent: str, above: str, closed: bool) -> _Entry:
     kinds = FIELDS.get(path) or (None if closed else FIELDS.get(normal))
     if parent:
         verdict = verdict_below(parent, key)
+    if kinds is None and not closed and verdict.key_class is KeyClass.HARMLESS:
+        kinds = KINDS_BY_LAST_WORD.get(normal.rpartition("_")[2])
     explains = normal in EXPLANATIONS or verdict.normal in EXPLANATIONS or path in EXPLANATIONS
     if kinds is not None or normal in EXPLANATIONS or (path in BRANCHES and is_column(key)):
         stored: str | None = key if is_column(key) else normal
@@ -423,7 +426,7 @@ def kept_unknown(value: Json, tally: Tally, *, is_measure: bool = False, takes_l
     if found is None:
         found = small_number(value)
     if found is None and kind is str:
-        found = time(value) or (label(value) if takes_labels else words(value))
+        found = time(value) or (label(value) if takes_labels else words(value)) or technical(value)
     return found if found is not None else tally.redacted(value, "unknown_value")
 
 
