@@ -169,8 +169,8 @@ def test_the_shapes_of_pairs() -> None:
     ("shape", "stored"),
     [
         (
-            {"table": {"names": ["step", "session_id"], "cells": ["plan", "session"]}},
-            {"table": {"names": ["step", "session_id"], "cells": "[redacted:list 2]"}},
+            {"table": {"names": ["step", "session_id"], "parts": ["plan", "session"]}},
+            {"table": {"names": ["step", "session_id"], "parts": "[redacted:list 2]"}},
         ),
         (
             {"t": {"wanted": ["step", "user.plan"], "found": [["plan", "gold"]], "shards": [1, 2, 3]}},
@@ -192,7 +192,7 @@ def test_tables_and_pairs_whatever_their_parts_are_called(shape: dict[str, Any],
 @pytest.mark.parametrize(
     "kept",
     [
-        {"t": {"names": ["step", "shard"], "cells": ["plan", "east"]}},
+        {"t": {"names": ["step", "shard"], "parts": ["plan", "east"]}},
         {"tool": {"name": "email", "status": "ok", "latency_ms": 12, "cached": True}},
         {"t": {"tools": ["search", "email"], "scores": [0.5, 0.25, 0.125]}},
     ],

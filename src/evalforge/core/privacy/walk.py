@@ -36,6 +36,7 @@ from evalforge.core.privacy.pairs import (
 from evalforge.core.privacy.texts import KeptTexts
 from evalforge.core.privacy.trees import KEY_MARK, keep_scrubbed, open_value
 from evalforge.core.privacy.values import (
+    SCORE_LIMIT,
     SMALL_NUMBER,
     Kind,
     boolean,
@@ -374,7 +375,7 @@ def measured(found: Any, verdict: KeyVerdict) -> Any:
         return found if verdict.key_class in _OPEN and not verdict.is_numbered else None
     size = abs(found)
     if verdict.key_class in _OPEN:
-        return found if not verdict.is_numbered or size <= _MAX_SCORE else None
+        return capped(found, verdict) if not verdict.is_numbered or size <= _MAX_SCORE else None
     if verdict.is_measure:
         return capped(found, verdict)
     if verdict.is_count:
@@ -384,9 +385,13 @@ def measured(found: Any, verdict: KeyVerdict) -> Any:
     return found if size <= _MAX_SCORE or (size <= _MAX_FRACTION and found != int(found)) else None
 
 
+_MOST = {"tokens": MOST_TOKENS, "score": SCORE_LIMIT, "scores": SCORE_LIMIT}
+
+
 def capped(found: Any, verdict: KeyVerdict) -> Any:
-    """A number under the key of a measure; no count of tokens is as long as a telephone number."""
-    return found if not verdict.normal.endswith("tokens") or abs(found) <= MOST_TOKENS else None
+    """A number under the key of a measure; no count of tokens and no score is as long as a telephone number."""
+    most = _MOST.get(verdict.normal.rpartition("_")[2])
+    return found if most is None or abs(found) <= most else None
 
 
 def _passes_in(place: Place, verdict: KeyVerdict) -> bool:
