@@ -192,7 +192,7 @@ def test_tables_and_pairs_whatever_their_parts_are_called(shape: dict[str, Any],
 @pytest.mark.parametrize(
     "kept",
     [
-        {"t": {"names": ["step", "shard"], "parts": ["plan", "east"]}},
+        {"t": {"wanted": ["step", "shard"], "parts": ["plan", "east"]}},
         {"tool": {"name": "email", "status": "ok", "latency_ms": 12, "cached": True}},
         {"t": {"tools": ["search", "email"], "scores": [0.5, 0.25, 0.125]}},
     ],

@@ -496,7 +496,7 @@ def test_unknown_keys_with_harmless_values(key: str, value: Any) -> None:
     assert payload_of(metadata={key: value})["metadata"] == {key: value}
 
 
-CLOSED_UNKNOWN: list[tuple[str, Any, str]] = [
+CLOSED_UNKNOWN: list[tuple[str, Any, Any]] = [
     ("thing", EMAIL, "[redacted:text 23]"),
     ("thing", "maria", "[redacted:text 5]"),
     ("thing", "Elm Street", "[redacted:text 10]"),
@@ -506,7 +506,7 @@ CLOSED_UNKNOWN: list[tuple[str, Any, str]] = [
     ("thing", "where is my refund now", "[redacted:text 22]"),
     ("prompt", "green", "[redacted:text 5]"),
     ("system_prompt", "be kind", "[redacted:text 7]"),
-    ("question", {"en": "green"}, "[redacted:object 1]"),
+    ("question", {"en": "green"}, {"en": "[redacted:text 5]"}),
     ("variables", ["green"], "[redacted:list 1]"),
     ("thing", {"name": "password", "value": "green"}, "[redacted:object 2]"),
     ("thing", ["password", "green"], "[redacted:list 2]"),
@@ -514,7 +514,7 @@ CLOSED_UNKNOWN: list[tuple[str, Any, str]] = [
 
 
 @pytest.mark.parametrize(("key", "value", "stored"), CLOSED_UNKNOWN)
-def test_unknown_keys_with_closed_values(key: str, value: Any, stored: str) -> None:
+def test_unknown_keys_with_closed_values(key: str, value: Any, stored: Any) -> None:
     assert payload_of(metadata={key: value})["metadata"] == {key: stored}
 
 

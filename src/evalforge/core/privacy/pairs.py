@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from evalforge.core.privacy.keys import MAX_KEY_LENGTH, KeyClass, KeyVerdict, verdict_on
+from evalforge.core.privacy.values import is_mark
 from evalforge.core.span import Json
 
 NAMING_KEYS = frozenset(
@@ -61,7 +62,7 @@ def beside_names(values: Mapping[Any, Json]) -> frozenset[Any]:
         return _NONE
     for names in lists:
         head = values[names]
-        if len(head) > _MAX_COLUMNS or not all(type(one) is str for one in head):
+        if len(head) > _MAX_COLUMNS or not all(type(one) is str and not is_mark(one) for one in head):
             continue
         if any(" " not in one and named_verdict(one) is not None for one in head):
             return frozenset(key for key in lists if key != names and _goes_with(values[key], len(head)))

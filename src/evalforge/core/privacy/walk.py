@@ -291,13 +291,13 @@ def _free_key(document: dict[str, Any], key: str | None, tally: Tally) -> str:
 
 def _kept_branch(values: Mapping[str, Json], entry: _Entry, below: Place, tally: Tally) -> Any:
     verdict = entry.verdict
-    if not below.path and verdict.key_class is not KeyClass.HARMLESS and not _passes_in(below, verdict):
-        is_open = verdict.key_class is KeyClass.TEXT and not is_closed_whole(verdict)
-        if not is_open or all(isinstance(value, str) for value in values.values()):
-            return _removed(values, verdict, tally)
-        below = below._replace(closed=True)
-    if verdict.key_class is KeyClass.TEXT:
-        below = below._replace(wordless=not is_closed_whole(verdict))
+    is_text = verdict.key_class is KeyClass.TEXT
+    is_passing = bool(below.path) or verdict.key_class is KeyClass.HARMLESS or _passes_in(below, verdict)
+    if not is_passing and (not is_text or is_closed_whole(verdict)):
+        return _removed(values, verdict, tally)
+    if not is_text:
+        return kept_mapping(values, below, tally)
+    below = below._replace(closed=below.closed or not is_passing, wordless=not is_closed_whole(verdict))
     return kept_mapping(values, below, tally)
 
 
@@ -307,7 +307,9 @@ def _kept_items(
     if verdict.key_class in _DROPPED and not place.numeric:
         return _removed(values, verdict, tally)
     if verdict.key_class is KeyClass.TEXT and not place.path and kinds is None:
-        if is_closed_whole(verdict) or not all(isinstance(value, Mapping) for value in values[:MAX_ITEMS]):
+        # Marks count as what they stand for: so sanitizing twice is sanitizing once.
+        is_open = all(isinstance(one, Mapping) or (isinstance(one, str) and is_mark(one)) for one in values[: MAX_ITEMS + 1])
+        if is_closed_whole(verdict) or not is_open:
             return _removed(values, verdict, tally)
         place = place._replace(closed=True, wordless=True)
     if place.depth > MAX_DEPTH:
@@ -331,6 +333,8 @@ def _kept_items(
             stored = _kept_scalar(value, verdict, kinds, place, tally)
             if stored is not _NOTHING:
                 items.append(stored)
+            elif number(value) is not None or isinstance(value, str):
+                items.append(placeholder(value))  # lists stay as long as they were: they may be columns
     if len(values) > MAX_ITEMS or tally.node_count > MAX_NODES:
         items.append(tally.redacted(values, "limit"))
     return items
@@ -347,6 +351,8 @@ def _kept_scalar(value: Json, verdict: KeyVerdict, kinds: tuple[Kind, ...] | Non
         if found is not None:
             return found
     if place.numeric or place.verdicts:
+        if type(value) is str and is_mark(value):
+            return tally.redacted(value, "unknown_value")  # of a pair or a table that stood there
         found = measured(number(value) if place.numeric else score(value), verdict)
         if found is not None:
             return found
