@@ -163,3 +163,39 @@ def test_the_shapes_of_pairs() -> None:
     assert after_names(["an email of yours", "x"]) == frozenset()
     assert is_personal_table({"headers": ["shard", "Email"], "rows": []})
     assert not is_personal_table({"headers": ["shard", "region"], "rows": []})
+
+
+@pytest.mark.parametrize(
+    ("shape", "stored"),
+    [
+        (
+            {"table": {"names": ["step", "session_id"], "parts": ["plan", "session"]}},
+            {"table": {"names": ["step", "session_id"], "parts": "[redacted:list 2]"}},
+        ),
+        (
+            {"t": {"wanted": ["step", "user.plan"], "found": [["plan", "gold"]], "shards": [1, 2, 3]}},
+            {"t": {"wanted": ["step", "user.plan"], "found": "[redacted:list 1]", "shards": [1, 2, 3]}},
+        ),
+        ({"a": [{"param": "x-auth-token", "argument": "open sesame"}]}, {"a": ["[redacted:object 2]"]}),
+        ({"a": [{"column": "user.plan", "cell": "gold"}]}, {"a": ["[redacted:object 2]"]}),
+        ({"a": {"header": "user.age", "worth": 34}}, {"a": "[redacted:object 2]"}),
+        (
+            {"argv": ["run", "--session-id", "session"]},
+            {"argv": ["run", "[redacted:text 12]", "[redacted:text 7]"]},
+        ),
+    ],
+)
+def test_tables_and_pairs_whatever_their_parts_are_called(shape: dict[str, Any], stored: dict[str, Any]) -> None:
+    assert SANITIZER.sanitize(span(metadata=shape), ()).payload["metadata"] == stored
+
+
+@pytest.mark.parametrize(
+    "kept",
+    [
+        {"t": {"wanted": ["step", "shard"], "parts": ["plan", "east"]}},
+        {"tool": {"name": "email", "status": "ok", "latency_ms": 12, "cached": True}},
+        {"t": {"tools": ["search", "email"], "scores": [0.5, 0.25, 0.125]}},
+    ],
+)
+def test_tables_and_pairs_that_name_nothing_personal(kept: dict[str, Any]) -> None:
+    assert SANITIZER.sanitize(span(metadata=kept), ()).payload["metadata"] == kept

@@ -227,6 +227,10 @@ PLACES += [
         "gen_ai.user.id",
         "http.request.header.x-user-id",
         "currentUserId",
+        "ai.telemetry.metadata.userId",
+        "telemetry_metadata_userId",
+        "braintrust.span.user_id",
+        "logged_in_user_id",
     )
 ]
 PLACES += [
@@ -290,6 +294,8 @@ def test_each_spelling_in_each_place(where: str, fields: dict[str, Any]) -> None
         ({"metadata": {"x_user_id": "beside"}, "tags": (("user.id", "exact"),)}, "exact"),
         ({"metadata": {"user": "bare", "app.user_id": "beside"}}, "beside"),
         ({"metadata": {"assignee_user_id": "u-2"}}, None),
+        ({"metadata": {"created_by_user_id": "u-2", "reply_to_user_id": "u-3", "ticket.owner.user_id": "u-4"}}, None),
+        ({"metadata": {"mentioned_user_id": "u-2", "target_user_id": "u-3", "previous_user_id": "u-4"}}, None),
         ({"metadata": {"user_id_hash": "abc", "user_id_type": "uuid", "user_ids": ["a", "b"]}}, None),
         ({"attributes": {"db": {"user": "postgres"}}}, None),
         ({"metadata": {"user": {"name": "Maria"}}}, None),

@@ -8,11 +8,14 @@ from evalforge.core.privacy.keys import (
     SENSITIVE_RUNS,
     SENSITIVE_WORDS,
     KeyClass,
+    is_metric_name,
     is_plain_chunk,
     is_storable_key,
     normal_key,
+    verdict_below,
     verdict_on,
 )
+from evalforge.core.privacy.vocabulary import keys_of_languages
 
 WORD_ROWS = [(cls, word) for cls, words in SENSITIVE_WORDS for word in words.split()]
 RUN_ROWS = [(cls, run) for cls, runs in SENSITIVE_RUNS for run in runs.split("|")]
@@ -105,7 +108,9 @@ def test_kinds_under_personal_words(key: str) -> None:
     assert verdict_on(key).is_kind
 
 
-@pytest.mark.parametrize("key", ["user_count", "usr.status", "pii_detected", "otp_length"])
+@pytest.mark.parametrize(
+    "key", ["user.score", "usr.status", "pii_detected", "pii_count", "otp_length", "user.plan.gold.count"]
+)
 def test_what_is_never_a_measure(key: str) -> None:
     assert not verdict_on(key).is_measure
     assert not verdict_on(key).is_kind
@@ -166,3 +171,102 @@ def test_what_developers_write(chunk: str) -> None:
 @pytest.mark.parametrize("chunk", ["Maria", "lopez", "marialopez", "MariaLopez2", "123456", "a1b2c3", "xkqvzwt", "Zq8XvR2m"])
 def test_what_they_do_not(chunk: str) -> None:
     assert not is_plain_chunk(chunk)
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        *"meta.user.plan request.user_tier app_user_plan ctx_user.plan user.locale custom.user.segment".split(),
+        *"pii.category meta.pii.type request.pii.level pin_type otp_method marital_status religion_category".split(),
+    ],
+)
+def test_no_kind_opens_what_a_users_or_a_personal_key_names(key: str) -> None:
+    assert verdict_on(key).key_class not in PASSING
+    assert not verdict_on(key).is_kind
+    assert not verdict_on(key).is_measure
+
+
+@pytest.mark.parametrize("key", ["user_count", "active_user_count", "num_users", "user_wait_ms", "request.user_count"])
+def test_what_is_counted_of_users(key: str) -> None:
+    assert verdict_on(key).is_measure
+
+
+@pytest.mark.parametrize("key", ["user.name.sess_ab.count", "user.plan.gold.count", "session_id.main.count", "user.7.count"])
+def test_a_value_in_a_key_is_not_counted(key: str) -> None:
+    assert not verdict_on(key).is_measure
+
+
+@pytest.mark.parametrize(("key", "under"), [("num_docs", "run"), ("max_context", "config"), ("num_messages", "rag")])
+def test_a_measure_is_one_wherever_it_stands(key: str, under: str) -> None:
+    assert verdict_below(under, key).is_measure
+
+
+LANGUAGE_ROWS = [(cls, entry) for cls, entries in keys_of_languages() for entry in entries]
+
+
+@pytest.mark.parametrize(("cls", "entry"), LANGUAGE_ROWS, ids=[f"{cls} {entry}" for cls, entry in LANGUAGE_ROWS])
+def test_each_word_of_another_language(cls: str, entry: str) -> None:
+    key = entry.rstrip("*")
+    assert KeyClass(cls) not in PASSING
+    for spelling in (key, key.upper(), key.replace("_", "."), key.title().replace("_", ""), f"x_{key}"):
+        assert verdict_on(spelling).key_class not in PASSING, spelling
+    if entry.endswith("*"):
+        assert verdict_on(f"kund{key}wert").key_class not in PASSING
+
+
+@pytest.mark.parametrize("key", ["contraseña", "hasło", "straße", "fødselsdato", "código_postal", "prénom"])
+def test_letters_with_accents(key: str) -> None:
+    assert verdict_on(key).key_class not in PASSING
+
+
+@pytest.mark.parametrize(
+    "key",
+    "usertier userplan usersession sessiontoken connectionstring databaseurl latlng macaddress patientid employeeid "
+    "langgraphthreadid visitorid sessionkey shippingaddress".split(),
+)
+def test_words_run_together(key: str) -> None:
+    for spelling in (key, key.upper(), f"x_{key}"):
+        assert verdict_on(spelling).key_class not in PASSING
+
+
+@pytest.mark.parametrize(
+    "key",
+    "pgvector llamaindex checkpointer clickhouse crewai openinference postgresql sidecar passthrough cardinality "
+    "personalization traceloop mailgun telemetry vectorstore".split(),
+)
+def test_words_that_only_look_so(key: str) -> None:
+    assert verdict_on(key).key_class is KeyClass.HARMLESS
+
+
+@pytest.mark.parametrize(
+    "key", "fb_id google_id my_google_id apple_idField installation_id order_number kunden_id discordid uid fan_code".split()
+)
+def test_one_record_of_many(key: str) -> None:
+    assert verdict_on(key).is_numbered or verdict_on(key).key_class not in PASSING
+
+
+@pytest.mark.parametrize(
+    "key",
+    "status_code error_code trace_id kb_id step_id line_number run.id cache_key product_id language_code traceid".split(),
+)
+def test_a_machines_number(key: str) -> None:
+    assert verdict_on(key).key_class is KeyClass.HARMLESS
+    assert not verdict_on(key).is_numbered
+
+
+@pytest.mark.parametrize("key", ["my metric", "accuracy@5", "recall@10", "latency / step"])
+def test_names_of_metrics(key: str) -> None:
+    assert is_metric_name(key)
+    assert not is_storable_key(key)
+
+
+@pytest.mark.parametrize(
+    "key", ["maria lopez", "maria@example.com", "a b c d e f g h", "call 4155550132", "12 elm", "quellmalz 3"]
+)
+def test_what_is_no_name_of_a_metric(key: str) -> None:
+    assert not is_metric_name(key)
+
+
+@pytest.mark.parametrize("key", ["sess_wutiju26207", "user_ab1234", "cust-xy98765", "hits.69.151.230.215"])
+def test_session_shaped_keys(key: str) -> None:
+    assert not is_storable_key(key)

@@ -182,6 +182,62 @@ def test_personal_evaluation_values(value: Any) -> None:
         assert secret not in text
 
 
+METRICS_KEPT: dict[str, Any] = {
+    "user_satisfaction": 4,
+    "ip_lookups": 4,
+    "pii_hits": 2,
+    "password_resets": 1,
+    "session_quality": 0.82,
+    "user_count": 3,
+    "my metric": 3,
+    "accuracy@5": 0.6,
+    "user_tokens": 2_000_000,
+}
+METRICS_LOST: dict[str, Any] = {
+    "user.ip": 3_232_235_777,
+    "client_ip": 4,
+    "session_id": 36_772,
+    "user.age": 34,
+    "user_phone": 4,
+    "zendesk_requester_id": 516_944_217,
+    "user.plan": 3,
+    "user_total": 516_944_217,
+    "pii": 5,
+    "pin_count": 1234,
+}
+
+
+def test_metrics_of_users_sessions_and_the_network() -> None:
+    assert payload_of(metrics={**METRICS_KEPT, **METRICS_LOST})["metrics"] == METRICS_KEPT
+    assert payload_of(metrics={"extra": {**METRICS_KEPT, **METRICS_LOST}})["metrics"] == {"extra": METRICS_KEPT}
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "stored"),
+    [
+        ("user.plan", "premium", "[redacted:text 7]"),
+        ("user.x", "female", "[redacted:text 6]"),
+        ("session_id", 12345, "[redacted:number]"),
+        ("x-auth-token", 5588, "[redacted:number]"),
+        ("user.age", 34, "[redacted:number]"),
+        ("user.locale", {"value": "english"}, "[redacted:object 1]"),
+        ("user_frustration", "frustrated", "frustrated"),
+        ("email_tone", "too formal", "too formal"),
+        ("user_satisfaction", 87.5, 87.5),
+        ("user.verdict", "no hallucination", "no hallucination"),
+        ("user.verified", True, True),
+        ("rubric", {"user.age": 34, "patientId": 24, "tone": 3}, {"tone": 3}),
+        ("check", 2_000_000, "[redacted:number]"),
+    ],
+)
+def test_evaluations_that_are_named_after_something_personal(name: str, value: Any, stored: Any) -> None:
+    evaluation = Evaluation(name, value, "categorical", "fail", "OK", {"value": value})
+    found = find_signals(span(evaluations=(evaluation,)), Thresholds())
+    result = SANITIZER.sanitize(span(evaluations=(evaluation,)), found)
+    assert result.payload["evaluation"][name]["value"] == stored
+    assert all(signal.observed == stored for signal in result.signals if not isinstance(value, dict))
+
+
 # -- errors ---------------------------------------------------------------------------------------------------------------
 
 ERROR = {"type": "openai.BadRequestError", "message": f"declined for {EMAIL}", "stack": f"Traceback {EMAIL}"}
@@ -370,6 +426,15 @@ SAMPLE_OF: dict[Kind, Any] = {
     Kind.TRACE_CODE: "6b03dc78000000003d53c950006270ff",
     Kind.TIME: "2026-11-23T06:26:00Z",
     Kind.LOCALE: "en-US",
+    Kind.EPOCH: 1_795_415_160,
+    Kind.SCORE: 0.31,
+    Kind.RELEASE: "build-7",
+    Kind.POD: "checkout-7d9f8b6c5-x2x9z",
+    Kind.IMAGE: "ghcr.io/acme/rag:1.4.2",
+    Kind.PACKAGE: "langchain-core==0.3.1",
+    Kind.ERROR_CODE: "ERR-1042",
+    Kind.IDENTIFIER: "support_v12",
+    Kind.ZONE: "Europe/Paris",
 }
 FIELD_CASES = [(key, SAMPLE_OF[kinds[0]]) for kinds, keys in FIELD_ROWS for key in keys.split()]
 
@@ -431,7 +496,7 @@ def test_unknown_keys_with_harmless_values(key: str, value: Any) -> None:
     assert payload_of(metadata={key: value})["metadata"] == {key: value}
 
 
-CLOSED_UNKNOWN: list[tuple[str, Any, str]] = [
+CLOSED_UNKNOWN: list[tuple[str, Any, Any]] = [
     ("thing", EMAIL, "[redacted:text 23]"),
     ("thing", "maria", "[redacted:text 5]"),
     ("thing", "Elm Street", "[redacted:text 10]"),
@@ -441,7 +506,7 @@ CLOSED_UNKNOWN: list[tuple[str, Any, str]] = [
     ("thing", "where is my refund now", "[redacted:text 22]"),
     ("prompt", "green", "[redacted:text 5]"),
     ("system_prompt", "be kind", "[redacted:text 7]"),
-    ("question", {"en": "green"}, "[redacted:object 1]"),
+    ("question", {"en": "green"}, {"en": "[redacted:text 5]"}),
     ("variables", ["green"], "[redacted:list 1]"),
     ("thing", {"name": "password", "value": "green"}, "[redacted:object 2]"),
     ("thing", ["password", "green"], "[redacted:list 2]"),
@@ -449,8 +514,82 @@ CLOSED_UNKNOWN: list[tuple[str, Any, str]] = [
 
 
 @pytest.mark.parametrize(("key", "value", "stored"), CLOSED_UNKNOWN)
-def test_unknown_keys_with_closed_values(key: str, value: Any, stored: str) -> None:
+def test_unknown_keys_with_closed_values(key: str, value: Any, stored: Any) -> None:
     assert payload_of(metadata={key: value})["metadata"] == {key: stored}
+
+
+@pytest.mark.parametrize(
+    ("metadata", "stored"),
+    [
+        ({"context": {"cold_start": True, "k": 4, "at": "2026-11-23T06:26:00Z", "latency_ms": 12, "q": "green"}}, {"q": 5}),
+        ({"summary": {"k": 4, "of": "green tea", "deep": {"n": 3, "said": "blue"}}}, {"of": 9, "deep": {"said": 4}}),
+        ({"history": [{"enabled": True, "title": "green"}]}, None),
+        ({"variables": {"k": 4, "name": "green"}}, "[redacted:object 2]"),
+        ({"messages": [{"k": 4}]}, "[redacted:list 1]"),
+        ({"context": {"user": {"plan": 4}, "age": 34, "k": 4}}, {}),
+    ],
+)
+def test_below_the_key_of_a_text_no_text_stays(metadata: dict[str, Any], stored: Any) -> None:
+    key = next(iter(metadata))
+    found = payload_of(metadata=metadata)["metadata"][key]
+    if isinstance(stored, str):
+        assert found == stored
+    elif stored is None:
+        assert found == [{"enabled": True, "title": "[redacted:text 5]"}]
+    else:
+        text = json.dumps(found)
+        assert "green" not in text
+        assert "blue" not in text
+        assert found["k"] == 4
+        assert "plan" not in text
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("max_tokens", 2_667_552_797),
+        ("prompt_tokens", 2_667_552_797),
+        ("created_at", 3_853_568_327),
+        ("created", 4_155_550_132),
+        ("fb_id", 31_153),
+        ("lead_code", "green"),
+        ("owner_number", 98_765),
+        ("quality_score", 3_155_311_840),
+    ],
+)
+def test_numbers_that_could_be_somebodys(key: str, value: Any) -> None:
+    result = SANITIZER.sanitize(span(metadata={key: value}, tags=((key, str(value)),)), ())
+    assert str(value) not in json.dumps(result.payload)
+    assert result.quality_score is None
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("prompt_tokens", 99_000_000),
+        ("created_at", 1_795_415_160),
+        ("ts", 1_795_415_160.84),
+        ("rerank_model", "cross-encoder/ms-marco-MiniLM-L-6-v2"),
+        ("fallback_model", "claude-3-haiku-20240307"),
+        ("prompt_template", "support_v12"),
+        ("latency", "350ms"),
+        ("route", "/orders/:id/items"),
+        ("timezone", "Europe/Paris"),
+        ("error_code", "E_TIMEOUT"),
+        ("config_hash", "sha256:d5f4b3b2e4b06ce6"),
+        ("build", "build-20261123.4"),
+        ("container_image", "ghcr.io/acme/rag:1.4.2"),
+        ("pod_name", "checkout-7d9f8b6c5-x2x9z"),
+        ("sdk", "langchain-core==0.3.1"),
+        ("node", "__start__"),
+        ("category", "returns & refunds"),
+    ],
+)
+def test_ordinary_telemetry(key: str, value: Any) -> None:
+    payload = payload_of(metadata={key: value, "run": {key: value}}, tags=((key, str(value)),))
+    assert payload["metadata"] == {key: value, "run": {key: value}}
+    if isinstance(value, str):
+        assert payload["tags"] == {key: value}
 
 
 PERSONAL_FIELDS = (

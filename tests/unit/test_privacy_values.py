@@ -46,6 +46,22 @@ KEPT: list[tuple[Kind, str]] = [
     (Kind.TRACE_CODE, "6b03dc78000000003d53c950006270ff|2622305684663452078"),
     (Kind.TIME, "2026-11-23T06:26:00.813Z|2026-11-23 06:26:00|2026-11-23|2026-11-23T06:26:00+01:00"),
     (Kind.LOCALE, "en|en-US|pt_BR|USD"),
+    (Kind.RELEASE, "20261123.4|main-cad9c1d2|r-1042|build-20261123.4|release-42|build-7|main-2026.11|rc-2"),
+    (Kind.POD, "checkout-7d9f8b6c5-x2x9z|rag-worker-0|llm-gateway-5c9d7f9b8b-qk4zt"),
+    (Kind.IMAGE, "ghcr.io/acme/rag:1.4.2|rag-worker:sha-9fceb02|docker.io/library/python:3.11-preview"),
+    (Kind.PACKAGE, "openai-python/1.51.0|langchain-core==0.3.1|@anthropic-ai/sdk|openai"),
+    (Kind.ERROR_CODE, "E_TIMEOUT|ERR-1042|E1001|HTTP_503|err_bad_request"),
+    (Kind.IDENTIFIER, "support_v12|rag-answer|summarize.v2"),
+    (Kind.ZONE, "Europe/Paris|america/new_york|UTC"),
+    (Kind.CODE, "sha256:d5f4b3b2e4b06ce6"),
+    (Kind.ERROR_TYPE, "*errors.errorString|&net.OpError"),
+    (Kind.MACHINE_ID, "functions.get_weather:0|chatcmpl-tool-90c39377fcce71a91b66d9ef81411511|dpl-42"),
+    (
+        Kind.WORDS,
+        "__start__|returns & refunds|f-string|RecursiveCharacterTextSplitter|vectorstoreretriever|SEV2|l2|docx|ECONNRESET",
+    ),
+    (Kind.LOCALE, "zh-Hans"),
+    (Kind.NAME, "kb_en_2026|/v1/chat/completions|/orders/:id/items"),
     (Kind.BOOLEAN, "true|False"),
     (Kind.NUMBER, "0|12345|-0.5|99.5"),
 ]
@@ -173,3 +189,51 @@ def test_what_is_no_enum_value(text: str) -> None:
 )
 def test_known_words_are_counted(text: str, max_words: int, is_known: bool) -> None:
     assert is_known_words(text, max_words) is is_known
+
+
+@pytest.mark.parametrize(
+    "text",
+    "350ms|1.2s|30s|24h|7d|PT1M30S|00:00:12|87%|50%|2.4MB|512KB|$0.0021|2026Q4|2026-W07|*/5 * * * *|q4_k_m|int8|fp16|"
+    "c++|C#|.docx|###|</s>|120 req/s|15 tokens/s".split("|"),
+)
+def test_what_software_says_of_itself(text: str) -> None:
+    assert values.technical(text) == text
+    assert values.technical(text.lower()) == text.lower()
+
+
+@pytest.mark.parametrize(
+    "text", ["", "415550132ms", "4155550132", "maria", ".maria", "10.0.0.1", "12 elm", "28 39 226 85 1", *PERSONAL]
+)
+def test_what_people_are_is_nothing_technical(text: str) -> None:
+    assert values.technical(text) is None
+
+
+@pytest.mark.parametrize(
+    "text", ["415-555-0132", "415.555.0132", "build-4155550132", "maria-7", "10.1.2.3", "12345678", "078-05-1120"]
+)
+def test_no_number_of_a_person_is_a_release(text: str) -> None:
+    assert values.release(text) is None
+
+
+@pytest.mark.parametrize(
+    "text", ["sess_qahowe51363", "lookup_sess_peweru37217", "28 dot 39 dot 226 dot 85", "2-0-0-1-:-d-b-8-:-1", "user:ab1234"]
+)
+def test_sessions_and_spelled_out_addresses_are_no_names(text: str) -> None:
+    assert values.name(text) is None
+    assert values.model(text) is None
+
+
+@pytest.mark.parametrize("text", ["rosebakerhill", "marialopezgarcia", "Lausanne/Vidy", "Europe/Springfield"])
+def test_run_together_words_and_places_that_are_no_words(text: str) -> None:
+    assert values.words(text) is None
+    assert values.zone(text) is None
+
+
+@pytest.mark.parametrize("number", [1_420_070_400, 1_795_415_160.84, 1_795_415_160_844, 1_795_415_160_844_000_000, 12.5, 0])
+def test_epochs_of_this_time(number: float) -> None:
+    assert values.epoch_of_this_time(number) == number
+
+
+@pytest.mark.parametrize("number", [4_155_550_132, 3_232_235_777, 829_794_669, 1_000_000_000, 10**30, float("nan"), True])
+def test_numbers_that_are_no_time(number: float) -> None:
+    assert values.epoch_of_this_time(number) is None

@@ -185,7 +185,7 @@ def _signal(signal: Signal, ring: KeyRing) -> Signal:
         signal,
         span_id=safe_span_id(signal.span_id, ring),
         place=signal.place if is_known else _kept(signal.place, values.name) or "",
-        observed=observed_value(signal.observed),
+        observed=observed_value(signal.observed, signal.place),
         threshold=observed_value(signal.threshold),
     )
 

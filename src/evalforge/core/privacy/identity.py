@@ -16,6 +16,7 @@ from itertools import islice
 from typing import Any
 
 from evalforge.core.privacy.keys import MAX_KEY_LENGTH, normal_key
+from evalforge.core.privacy.sensitive import ROLES_OF_PEOPLE
 from evalforge.core.privacy.user_ids import normal_user_id
 from evalforge.core.span import Json, Span
 
@@ -93,14 +94,16 @@ _BARE_USER_KEYS = (
 """Where nothing else names the user, these do, at the top of a place: OpenAI's `user=` parameter, as its integrations record
 it."""
 
-_PREFIXES = frozenset(
-    "ai app application association attributes auth authenticated baggage claims context ctx current custom datadog dd "
-    "enduser extra gen header headers http identity in input internal jwt langfuse langsmith llm logged meta metadata ml "
-    "mlflow openinference otel principal properties props req request session span tag tags the trace traceloop traits "
-    "x".split()
+_OTHERS = ROLES_OF_PEOPLE | frozenset(
+    "admin administrator agent approver assigned assigner audience banned blocked bot by champion child collaborator "
+    "contributor coworker creator created deleted editor feedback followed follower friend from holder impersonated "
+    "impersonator invited invitee inviter last lead liked manager mentioned merged moderator modified muted new next "
+    "old operator opponent original other owner parent partner peer previous prior referred referrer related reply "
+    "reported root seller service shared sibling similar support supervisor target teacher to trainer updated vendor "
+    "viewed winner worker".split()
 )
-"""What may stand before a user id without making it somebody else's: `x-user-id` and
-`traceloop.association.properties.user_id`, but not `assignee_user_id`."""
+"""Words before a user id that make it somebody else's: `assignee_user_id`, but not `x-user-id`,
+`ai.telemetry.metadata.userId` or `traceloop.association.properties.user_id`."""
 
 _USER_BRANCHES = {
     "user": "user", "usr": "usr", "enduser": "enduser", "end_user": "end_user", "current_user": "user",
@@ -199,7 +202,7 @@ def _rank(branch: str, key: str) -> int | None:
         return _KEY_RANK.get(name, _BARE + _BARE_RANK.get(name, 0))
     words = name.split("_")
     for n in range(1, min(len(words) - 1, 8) + 1):
-        if "_".join(words[n:]) in _KEY_RANK and _PREFIXES.issuperset(words[:n]):
+        if "_".join(words[n:]) in _KEY_RANK and _OTHERS.isdisjoint(words[:n]):
             return _BESIDE
     return None
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import lru_cache
 
-from evalforge.core.privacy.vocabulary import is_name, is_word, listed, pieces
+from evalforge.core.privacy.vocabulary import is_name, is_word, keys_of_languages, listed, pieces
 
 MAX_KEY_LENGTH = 200
 
@@ -41,6 +41,9 @@ class KeyVerdict:
     Under a measure (`session_count`, `email_sent`) numbers and booleans are no personal data whatever the other words say;
     under a kind (`auth_method`, `ip_version`) words of the vocabulary are not. `is_text`: what somebody wrote stands there,
     not what they are called (`user_message`, `email_body`); closed all the same, but it may be allow-listed.
+    `is_count`: the last word is a plural (`password_resets`), so a number there is how many. `names_one`: the last word is
+    that of one thing's number, age or rank (`user.age`, `session_id`), so a number there is no score. `is_numbered`: one
+    record of many, which is no known machine's (`lead_id`, `order_number`): no number and no word says only what it is.
     """
 
     normal: str
@@ -48,21 +51,28 @@ class KeyVerdict:
     is_measure: bool = False
     is_kind: bool = False
     is_text: bool = False
+    is_count: bool = False
+    names_one: bool = False
+    is_numbered: bool = False
 
 
 _C = KeyClass
 
 # One row per class: single words, then runs of words. Order matters where two rows claim a key: the first wins.
 SENSITIVE_WORDS: tuple[tuple[KeyClass, str], ...] = (
-    (_C.PII, "pii phi spi gdpr"),
+    (
+        _C.PII,
+        "pii phi spi gdpr ethnicity religion religious denomination political politics diagnosis diagnoses disability "
+        "pregnancy marital",
+    ),
     (
         _C.CREDENTIAL,
         "password passwords passwd pwd pass passphrase passcode pin otp totp secret secrets token credential "
-        "credentials cred creds auth authorization authentication bearer jwt cookie cookies setcookie csrf xsrf "
-        "csrftoken xsrftoken apikey apikeys appkey privatekey accesskey secretkey signingkey accesstoken "
-        "refreshtoken authtoken idtoken dsn keystore mnemonic signature sas saml assertion",
+        "credentials cred creds auth authorization authenticate authentication bearer jwt cookie cookies setcookie "
+        "csrf xsrf csrftoken xsrftoken apikey apikeys appkey privatekey accesskey secretkey signingkey accesstoken "
+        "refreshtoken authtoken idtoken dsn keystore mnemonic signature sas saml assertion pincode mfa",
     ),
-    (_C.SESSION, "session sessions sess sid jsessionid phpsessid sessionid conversationid threadid"),
+    (_C.SESSION, "session sessions sess sid xsession jsessionid phpsessid sessionid conversationid threadid"),
     (
         _C.CONTACT,
         "email emails mail mails phone phones mobile tel telephone msisdn fax cell address addresses addr street "
@@ -78,13 +88,14 @@ SENSITIVE_WORDS: tuple[tuple[KeyClass, str], ...] = (
     (
         _C.IDENTIFIER,
         "ssn sin nin nino nhs cnp cpf cnpj curp aadhaar passport iban bic pan cvv cvc cvv2 card cards creditcard "
-        "imei imsi iccid idfa idfv gaid aaid vin wallet account accounts acct udid dni nie rut bsn pesel",
+        "imei imsi iccid idfa idfv gaid aaid vin wallet account accounts acct udid dni nie rut bsn pesel tin mrn muid cc "
+        "ccnumber medicare medicaid principal serialnumber",
     ),
     (
         _C.USER_ATTRIBUTE,
         "user users usr usrs enduser endusers username userid usrid login handle firstname lastname fullname "
         "displayname givenname familyname middlename surname nickname forename maiden dob birth birthday birthdate "
-        "birthplace gender sex ethnicity race religion salary marital person persons people patient "
+        "birthplace birthyear gender sex race salary person persons people patient "
         "patients customer customers client clients member members subscriber subscribers employee employees "
         "candidate applicant student caller callee sender recipient recipients contact contacts cardholder guardian "
         "spouse visitor visitors actor customername contactname submitter requester requestor reporter assignee "
@@ -94,9 +105,12 @@ SENSITIVE_WORDS: tuple[tuple[KeyClass, str], ...] = (
 )
 SENSITIVE_RUNS: tuple[tuple[KeyClass, str], ...] = (
     (_C.NETWORK, "user agent|query string|url details|remote addr|remote address|client address|peer address|x real"),
+    (_C.PII, "blood type|blood group|sexual orientation|union membership"),
     (_C.USER_ID, "user id|usr id|enduser id|end user id|user uuid|user uid"),
     (
         _C.CREDENTIAL,
+        "verification code|verify code|one time code|recovery code|recovery codes|backup code|backup codes|oauth code|"
+        "code verifier|seed phrase|gh pat|access code|login code|reset code|invite code|auth code|database url|db url|"
         "api key|api keys|app key|application key|private key|access key|secret key|signing key|encryption key|"
         "security answer|secret answer|maiden name|pet name|client secret|connection string|conn str|connection "
         "uri|shared key|service key|license key|master key|"
@@ -107,13 +121,15 @@ SENSITIVE_RUNS: tuple[tuple[KeyClass, str], ...] = (
         _C.IDENTIFIER,
         "national id|tax id|license number|licence number|license plate|licence plate|driver license|driving licence|"
         "driver licence|device id|device uuid|advertising id|ad id|anonymous id|profile id|subject id|actor id|member id|"
+        "device serial|hardware id|vat id|vat number|health id|policy holder|id card|cc number|card number|installation id|"
+        "fingerprint id|distinct id|principal id|lead id|android id|client reference|"
         "routing number|sort code|social security|date of birth|insurance number|medical record|number plate|bank account",
     ),
     (
         _C.USER_ATTRIBUTE,
         "end user|first name|last name|full name|display name|given name|family name|middle name|holder name|nick name|"
         "sur name|legal name|screen name|account name|created by|updated by|modified by|submitted by|requested by|"
-        "assigned to|reported by|reviewed by|approved by",
+        "assigned to|reported by|reviewed by|approved by|owner id",
     ),
 )
 _ROOTS: tuple[tuple[KeyClass, str], ...] = (
@@ -171,12 +187,44 @@ _COLUMN = re.compile(r"_?[A-Za-z][A-Za-z0-9_.\-]{0,40}")
 _KEY_MARK = re.compile(r"\[key [0-9]{1,4}\]")
 _INVISIBLE = {"Cf", "Cc", "Mn"}
 
-_CLASS_OF_WORD = {word: cls for cls, words in reversed(SENSITIVE_WORDS) for word in words.split()}
-_ROW_OF = {cls: n for n, (cls, _) in enumerate(SENSITIVE_WORDS)}
-_RUNS = tuple((tuple(run.split()), cls) for cls, runs in SENSITIVE_RUNS for run in runs.split("|"))
-_ROOT_OF = tuple((root, cls) for cls, roots in _ROOTS for root in roots.split("|"))
+_SHORTEST_JOINED = 8
+_FOREIGN = tuple((KeyClass(cls), entry) for cls, entries in keys_of_languages() for entry in entries)
+_CLASS_OF_WORD = {entry.rstrip("*"): cls for cls, entry in reversed(_FOREIGN) if "_" not in entry}
+_CLASS_OF_WORD |= {
+    entry.rstrip("*").replace("_", ""): cls for cls, entry in reversed(_FOREIGN) if len(entry) > _SHORTEST_JOINED
+}
+_CLASS_OF_WORD |= {word: cls for cls, words in reversed(SENSITIVE_WORDS) for word in words.split()}
+_ROW_OF = {cls: n for n, (cls, _) in enumerate(SENSITIVE_WORDS)} | {KeyClass.USER_ID: len(SENSITIVE_WORDS)}
+_RUNS = (
+    *((tuple(run.split()), cls) for cls, runs in SENSITIVE_RUNS for run in runs.split("|")),
+    *((tuple(entry.split("_")), cls) for cls, entry in _FOREIGN if "_" in entry),
+)
+_ROOT_OF = (
+    *((root, cls) for cls, roots in _ROOTS for root in roots.split("|")),
+    *((entry[:-1], cls) for cls, entry in _FOREIGN if entry[-1] == "*"),
+)
 _ROOT_EXCEPTIONS = frozenset({"microphone", "emailed", "emailing", "cookiecutter"})
-_NEVER_MEASURED = frozenset({"user", "users", "usr", "pii", "pin", "otp", "cvv", "cvc"})
+_USERS = frozenset({"user", "users", "usr", "usrs", "enduser", "endusers"})
+_NEVER_COUNTED = frozenset("pii phi pin otp cvv cvc gps lat lon lng latitude longitude".split())
+_BEFORE_VALUES = _KIND_WORDS | {"id", "name", "names"}
+_COUNTING = frozenset({"count", "counts", "tokens", "ms", "ns"})
+_SAY_NOTHING = frozenset({"field", "value", "val"})
+"""Last words of a key that say nothing of the value: `apple_id_field`."""
+_NUMBERED = listed("id ids uid code number nummer numero numer nr serial key")
+_MACHINES = _THINGS | listed(
+    "trace span request run job batch generation message execution correlation invocation status exit http grpc return "
+    "country language lang locale currency line page turn iteration build release commit port process worker shard "
+    "partition replica instance vm cache sort primary foreign idempotency object vector embedding dataset config "
+    "cohort checkpoint sequence seq attempt retry row offset char product sku item article category intent flag tenant "
+    "org organization organisation workspace project company department team reason iso block chunk document doc data meta "
+    "entry config params details extra attributes inner context state settings metadata rank color layer epoch version"
+)
+"""What comes before `id`, `code` or `key` where it is a machine's or an organisation's: `run_id`, `status_code`."""
+_ONE = _NUMBERED | listed("age ages year years phone ip session name zip x y")
+_LETTERS = str.maketrans(
+    {"\u00df": "ss", "\u00f8": "o", "\u00d8": "O", "\u0142": "l", "\u0141": "L", "\u0131": "i", "\u00e6": "ae"}
+)
+"""Letters that are no letter with an accent."""
 
 
 def normal_key(key: str) -> str:
@@ -189,23 +237,112 @@ def verdict_on(key: str) -> KeyVerdict:
     """What a key says about its value. Answers are cached: callers ask for at most `MAX_KEY_LENGTH` characters."""
     plain = key
     if not key.isascii():
-        decomposed = unicodedata.normalize("NFKD", key)
+        decomposed = unicodedata.normalize("NFKD", key.translate(_LETTERS))
         plain = "".join(c for c in decomposed if unicodedata.category(c) not in _INVISIBLE)
-    words = pieces(plain)
-    normal = "_".join(words)
-    if not words:
+    spelled = pieces(plain)
+    normal = "_".join(spelled)
+    if not spelled:
         return KeyVerdict(normal, KeyClass.HARMLESS)
-    last = next((word for word in reversed(words) if not word.isdigit()), "")
+    words = [part for word in spelled for part in _parts_of(word)]
+    while len(words) > 1 and (words[-1] in _SAY_NOTHING or words[-1].isdigit()):
+        words.pop()
+    last = words[-1]
     key_class = _class_of(words, last)
-    measured = (last in _MEASURE_WORDS or (len(words) > 1 and words[0] in _MEASURE_HEADS)) and words[
-        0
-    ] not in _NEVER_MEASURED
+    is_kind = last in _KIND_WORDS and key_class is not KeyClass.PII and not (_USERS | _NEVER_COUNTED).intersection(words)
     return KeyVerdict(
         normal,
         key_class,
-        is_measure=measured,
-        is_kind=last in _KIND_WORDS and words[0] not in _NEVER_MEASURED,
+        is_measure=(last in _MEASURE_WORDS or (len(words) > 1 and words[0] in _MEASURE_HEADS))
+        and (key_class in (KeyClass.HARMLESS, KeyClass.TEXT) or _may_be_measured(words, last)),
+        is_kind=is_kind,
         is_text=key_class is KeyClass.TEXT or (key_class in _MAY_HOLD_TEXT and last in _TEXT_WORDS),
+        is_count=_is_plural(last),
+        names_one=last in _ONE or last in _KIND_WORDS or _class_of_word(last, words, last) is not None,
+        is_numbered=last in _NUMBERED and _is_one_of_many(words),
+    )
+
+
+@lru_cache(maxsize=8192)
+def verdict_below(parent: str, key: str) -> KeyVerdict:
+    """What a key says under another one, "" for none: `key` under `api` is a credential, `num_docs` a measure anywhere."""
+    if not parent:
+        return verdict_on(key)
+    verdict = verdict_on(f"{parent}.{key}")
+    if verdict.is_measure or not verdict_on(key).is_measure:
+        return verdict
+    words = [part for word in verdict.normal.split("_") for part in _parts_of(word)]
+    return replace(verdict, is_measure=_may_be_measured(words, words[-1]))
+
+
+def _may_be_measured(words: list[str], last: str) -> bool:
+    """Whether a number under these words can be no attribute of a person: of users only counts and times are kept.
+
+    Not where a kind, a digit or another personal word stands before the count: in `user.plan.gold.count` it is the plan.
+    """
+    if _NEVER_COUNTED.intersection(words) or _BEFORE_VALUES.intersection(words[:-2]) or any(map(str.isdigit, words)):
+        return False
+    if _USERS.isdisjoint(words):
+        return True
+    if last in _COUNTING:
+        return all(word in _USERS or _class_of_word(word, words, last) is None for word in words[:-1])
+    return last in ("users", "usrs") and words[0] in _MEASURE_HEADS
+
+
+def _is_one_of_many(words: list[str]) -> bool:
+    """Whether the number at the end of a key is that of one record, and no machine's or organisation's."""
+    return words == ["uid"] or (len(words) > 1 and _MACHINES.isdisjoint((words[-2], words[-2].rstrip("s"))))
+
+
+def _is_plural(word: str) -> bool:
+    if len(word) < 4 or word[-1] != "s" or word[-2] in "suiy":
+        return False
+    one = word[:-1]
+    return (
+        is_word(one)
+        and one not in _CLASS_OF_WORD
+        and one not in _ONE
+        and one not in _KIND_WORDS
+        and word not in _CLASS_OF_WORD
+    )
+
+
+@lru_cache(maxsize=8192)
+def _parts_of(word: str) -> tuple[str, ...]:
+    """The two or three known words that a word is run together from, where one of them is sensitive; else the word."""
+    if len(word) < 6 or not word.isalpha() or word in _CLASS_OF_WORD or word in _ROOT_EXCEPTIONS or is_word(word):
+        return (word,)
+    for n in range(len(word) - 2, 1, -1):
+        if _is_part(word[:n], is_last=False) and _is_part(word[n:], is_last=True) and _is_personal_run(word[:n], word[n:]):
+            return word[:n], word[n:]
+    for n in range(len(word) - 4, 1, -1):
+        if _is_part(word[:n], is_last=False):
+            for m in range(len(word) - 2, n + 1, -1):
+                parts = (word[:n], word[n:m], word[m:])
+                if (
+                    _is_part(parts[1], is_last=False)
+                    and _is_part(parts[2], is_last=True)
+                    and (_is_personal_run(*parts[:2]) or _is_personal_run(*parts[1:]))
+                ):
+                    return parts
+    return (word,)
+
+
+_SHORT_HEADS = frozenset({"ip", "cc", "db"})
+_SHORT_TAILS = frozenset({"id", "ip", "no", "nr"})
+
+
+def _is_part(part: str, *, is_last: bool) -> bool:
+    if len(part) < 3:
+        return part in (_SHORT_TAILS if is_last else _SHORT_HEADS)
+    return part in _CLASS_OF_WORD or is_word(part)
+
+
+def _is_personal_run(first: str, second: str) -> bool:
+    return (
+        (second == "id" and len(first) > 3)
+        or first in _CLASS_OF_WORD
+        or second in _CLASS_OF_WORD
+        or any(run[:2] == (first, second) for run, _ in _RUNS)
     )
 
 
@@ -254,7 +391,29 @@ def is_storable_key(key: str) -> bool:
     if _COLUMN.fullmatch(key) is None or RECORD_NUMBER.search(key):
         return False
     chunks = re.split(r"[_.\-]+", key.lstrip("_"))
+    if sum(map(str.isdigit, chunks)) >= _NUMBERS_OF_ADDRESS:
+        return False
     return all(map(is_plain_chunk, chunks)) and sum(map(_is_codelike, chunks)) < 2
+
+
+@lru_cache(maxsize=4096)
+def is_metric_name(key: str) -> bool:
+    """Whether a metric's name may be stored though it is no plain key: vocabulary words, parted by a space, `@` or `/`."""
+    if len(key) > 60 or _METRIC.fullmatch(key) is None or RECORD_NUMBER.search(key):
+        return False
+    parts = pieces(key)
+    return all(is_word(part) or (part.isdigit() and len(part) < 4) or len(part) == 1 for part in parts) and len(parts) <= 6
+
+
+_METRIC = re.compile(r"[A-Za-z][A-Za-z0-9_.\-]*(?: ?[ @/%] ?[A-Za-z0-9_.\-]+){1,4}")
+
+
+def is_closed_whole(verdict: KeyVerdict) -> bool:
+    """Whether nothing below the key of a text stays: messages, documents, arguments, variables, whatever they hold."""
+    return not _CLOSED_WHOLE.isdisjoint(verdict.normal.split("_"))
+
+
+_CLOSED_WHOLE = _TEXT_HEADS | listed("arguments args kwargs variables documents document docs doc chunks chunk")
 
 
 def is_sensitive_column(key: str) -> bool:
@@ -265,10 +424,13 @@ def is_sensitive_column(key: str) -> bool:
 
 
 RECORD_NUMBER = re.compile(
-    r"(?i)(?<![a-z])(?:[a-z]{1,2}|user|usr|customer|client|member|patient|account|acct|person|ticket|order|case|session|sess|cust)"
+    r"(?i)(?<![a-z])(?!(?<=[-_.])[a-z]{2}[-_]20[1-4][0-9](?![0-9]))"
+    r"(?:[a-z]{1,2}|user|usr|customer|client|member|patient|account|acct|person|ticket|order|case|session|sess|cust)"
     r"[-_ #:/]{0,2}[0-9]{3,}(?![0-9]*[a-z])|(?:^|[-_ .:/])[us][-_][0-9]+$"
+    r"|(?<![a-z])(?:sess|session|sid|user|usr|uid|u|cust|cus|customer|client|member|patient|account|acct|person)"
+    r"[-_:/#]{1,2}[a-z]{1,16}[0-9]{4,}"
 )
-"""The number of one record of many: `u-8841`, `user 17`, `A-1009`. Whose it is, nobody here knows."""
+"""The number of one record of many: `u-8841`, `user 17`, `A-1009`, `sess_ab1234`. Whose it is, nobody here knows."""
 
 
 _LETTERS_IN_DIGITS = re.compile("[a-z]{1,2}[0-9]{1,4}[a-z]?")
@@ -282,6 +444,7 @@ def _is_codelike(chunk: str) -> bool:
     return not is_word(low.rstrip("0123456789"))
 
 
+_NUMBERS_OF_ADDRESS = 4
 _VOWELS = frozenset("aeiouy")
 _LONG_CONSONANTS = re.compile(r"[^aeiouy]{5}|(.)\1\1")
 _DATE = re.compile(r"20[0-9]{2}(?:[01][0-9](?:[0-3][0-9])?)?")

@@ -254,6 +254,8 @@ def _is_sure(finding: Finding, view: str, *, is_prose: bool, is_hidden: bool) ->
         return True
     if kind in _ONLY_IN_PROSE:
         return False
+    if kind is _K.PHONE and values.release(view) is not None:
+        return False
     if kind in _NUMBERS and found.isdigit():
         return kind is _K.CARD and _is_card(int(found))
     return True

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from evalforge.core.privacy.keys import MAX_KEY_LENGTH, KeyClass, KeyVerdict, verdict_on
+from evalforge.core.privacy.values import is_mark
 from evalforge.core.span import Json
 
 NAMING_KEYS = frozenset(
@@ -51,6 +52,31 @@ def is_personal_table(values: Mapping[Any, Json]) -> bool:
     return False
 
 
+def beside_names(values: Mapping[Any, Json]) -> frozenset[Any]:
+    """The keys of the lists that stand beside a list of names, one of which is sensitive: lists as long as it, and rows.
+
+    `{"names": ["step", "session_id"], "cells": ["plan", "s-1"]}` is a table whatever its parts are called.
+    """
+    lists = [key for key, value in values.items() if type(value) is list and value]
+    if len(lists) < 2:
+        return _NONE
+    for names in lists:
+        head = values[names]
+        if len(head) > _MAX_COLUMNS or not all(type(one) is str and not is_mark(one) for one in head):
+            continue
+        if any(" " not in one and named_verdict(one) is not None for one in head):
+            return frozenset(key for key in lists if key != names and _goes_with(values[key], len(head)))
+    return _NONE
+
+
+def _goes_with(values: Any, count: int) -> bool:
+    first = values[0]
+    return len(values) == count or isinstance(first, Mapping) or (isinstance(first, list) and len(first) == count)
+
+
+_MAX_COLUMNS = 200
+
+
 def after_names(values: Sequence[Json]) -> frozenset[int]:
     """The places in a list of scalars that come right after the name of a sensitive key, and are none themselves."""
     places = [
@@ -58,11 +84,13 @@ def after_names(values: Sequence[Json]) -> frozenset[int]:
         for at, value in enumerate(values[:-1])
         if type(value) is str and len(value) <= 60 and " " not in value and named_verdict(value) is not None
     ]
-    return (
-        frozenset(at for at in places if not (type(values[at]) is str and named_verdict(values[at]) is not None))
-        if places
-        else _NONE
-    )
+    return frozenset(at for at in places if not _is_name_too(values, at)) if places else _NONE
+
+
+def _is_name_too(values: Sequence[Json], at: int) -> bool:
+    """Whether what stands there names something itself; not behind an option such as `--session-id`, which takes a value."""
+    before, value = values[at - 1], values[at]
+    return not str(before).startswith("-") and type(value) is str and named_verdict(value) is not None
 
 
 _NONE: frozenset[int] = frozenset()

@@ -7,14 +7,24 @@ its field is allow-listed. Nothing is copied from the span but values that a rul
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 from evalforge.core.privacy.conversation import keep_conversation, tool_definitions
 from evalforge.core.privacy.explanations import keep_error
-from evalforge.core.privacy.fields import DROPPED_TAG_PREFIXES, EXPLANATIONS, FIELDS
-from evalforge.core.privacy.keys import MAX_KEY_LENGTH, KeyClass, is_column, is_storable_key, normal_key, verdict_on
+from evalforge.core.privacy.fields import DROPPED_TAG_PREFIXES, EXPLANATIONS, FIELDS, KINDS_BY_LAST_WORD
+from evalforge.core.privacy.keys import (
+    MAX_KEY_LENGTH,
+    KeyClass,
+    KeyVerdict,
+    is_column,
+    is_storable_key,
+    normal_key,
+    verdict_on,
+)
 from evalforge.core.privacy.modes import TextMode, path_of
 from evalforge.core.privacy.values import (
+    documented_label,
     epoch,
     evaluator_name,
     is_mark,
@@ -23,11 +33,13 @@ from evalforge.core.privacy.values import (
     placeholder,
     score,
     small_number,
+    technical,
     time,
     version,
     words,
 )
-from evalforge.core.privacy.walk import MAX_KEYS, Place, Tally, kept_mapping
+from evalforge.core.privacy.vocabulary import listed
+from evalforge.core.privacy.walk import MAX_KEYS, Place, Tally, kept_mapping, measured
 from evalforge.core.span import Evaluation, Json, Span
 
 ERROR_MARK = "[redacted:error]"
@@ -102,7 +114,7 @@ def _evaluation(evaluation: Evaluation, tally: Tally) -> dict[str, Any]:
     if not (
         allows and isinstance(value, (str, Mapping, list)) and _allowed_in(entry, "value", value, evaluation.name, tally)
     ):
-        entry["value"] = evaluation_value(value, tally)
+        entry["value"] = evaluation_value(value, tally, evaluation.name)
     for key, said in (
         ("eval_metric_type", evaluation.value_kind),
         ("assessment", evaluation.assessment),
@@ -135,18 +147,54 @@ def _allowed_in(entry: dict[str, Any], key: str, value: Json, evaluator: str, ta
     return True
 
 
-def evaluation_value(value: Json, tally: Tally) -> Any:
-    """An evaluation's value: booleans, numbers below a million, labels; objects with such leaves; else a placeholder."""
+def evaluation_value(value: Json, tally: Tally, evaluator: str = "") -> Any:
+    """An evaluation's value: booleans, numbers below a million, labels; objects with such leaves; else a placeholder.
+
+    Of an evaluator that is named after something personal (`user.plan`) only booleans, documented labels and scores.
+    """
     if value is None or isinstance(value, bool):
         return value
-    if type(value) is not str and isinstance(value, Mapping):
-        return kept_mapping(value, Place(verdicts=True), tally)
-    if isinstance(value, (list, tuple)):
+    verdict = _personal_evaluator(evaluator)
+    if isinstance(value, (Mapping, list, tuple)):
+        if verdict is not None:
+            return tally.redacted(value, verdict.key_class.value)
+        if isinstance(value, Mapping):
+            return kept_mapping(value, Place(verdicts=True), tally)
         return kept_mapping({"items": value}, Place(verdicts=True), tally)["items"]  # type: ignore[index]  # within every limit
-    found: Json = score(value)
-    if found is None:
-        found = label(value)
+    found = _scalar_verdict(value, verdict)
     return found if found is not None else tally.redacted(value, "unknown_value")
+
+
+@lru_cache(maxsize=1024)
+def _personal_evaluator(name: str) -> KeyVerdict | None:
+    """The verdict on an evaluator's name that is the name of something personal, else None."""
+    if len(name) > MAX_KEY_LENGTH:
+        return None
+    verdict = verdict_on(name)
+    return None if verdict.key_class in (KeyClass.HARMLESS, KeyClass.TEXT) and not verdict.is_numbered else verdict
+
+
+def _scalar_verdict(value: Json, verdict: KeyVerdict | None) -> Json:
+    found: Json = score(value)
+    if verdict is None:
+        return found if found is not None else label(value)
+    if isinstance(found, str):
+        return None
+    if found is None:
+        return label(value) if verdict.normal.rpartition("_")[2] in _ASPECTS else documented_label(value)
+    is_score = abs(found) <= _MAX_PERSONAL_SCORE and not verdict.names_one
+    return found if is_score else measured(found, verdict)
+
+
+_MAX_PERSONAL_SCORE = 100
+_ASPECTS = listed(
+    "tone goal goals frustration satisfaction sentiment quality extraction accuracy relevance relevancy completeness "
+    "formality politeness helpfulness leak leaks leakage detection exposure handling verification resolution "
+    "experience consistency compliance check correctness clarity disclosure mention redaction validity match mismatch "
+    "engagement safety understanding recognition outcome success failure refusal toxicity style empathy coherence "
+    "retention resolution intent effort progress"
+)
+"""What an evaluator judges: under such a name (`email_tone`, `session_goal`) a label says how something was done."""
 
 
 # -- tags -----------------------------------------------------------------------------------------------------------------
@@ -211,6 +259,8 @@ def _judged_tag(key: str, value: str, document: dict[str, Any], texts: set[str],
     verdict = verdict_on(key)
     normal = verdict.normal
     kinds = FIELDS.get(normal)
+    if kinds is None and verdict.key_class is KeyClass.HARMLESS and is_storable_key(key):
+        kinds = KINDS_BY_LAST_WORD.get(normal.rpartition("_")[2])
     if kinds is not None:
         known_key = key if is_column(key) else normal
         if value == "":
@@ -238,8 +288,10 @@ def _judged_tag(key: str, value: str, document: dict[str, Any], texts: set[str],
             tally.allowed(document, stored_key, value, mode, path_of("tags", normal))
             return None
     is_open = verdict.key_class is KeyClass.HARMLESS or verdict.is_measure or verdict.is_kind
+    if verdict.is_numbered and kinds is None:
+        is_open = value.lower() in ("true", "false")
     if is_open and value != "" and (kinds is not None or is_storable_key(key)):
-        found = small_number(value) or words(value) or version(value) or time(value)
+        found = small_number(value) or words(value) or version(value) or time(value) or technical(value)
         if found is not None:
             return (key if is_column(key) else normal), str(found)
     tally.counts[kind if verdict.key_class is not KeyClass.HARMLESS else "tag"] += 1
@@ -271,11 +323,10 @@ def safe_evaluator_names(found: Sequence[Evaluation], tally: Tally) -> dict[str,
     return safe
 
 
-def observed_value(value: Json) -> Json:
-    """What a signal saw, as a scalar: a boolean, a number, a label; else a placeholder."""
+def observed_value(value: Json, place: str = "") -> Json:
+    """What a signal saw in its place, as a scalar: a boolean, a number, a label; else a placeholder."""
     if value is None or isinstance(value, bool):
         return value
-    found: Json = score(value)
-    if found is None:
-        found = label(value)
+    head, _, evaluator = place.partition(".")
+    found = _scalar_verdict(value, _personal_evaluator(evaluator) if head == "evaluation" else None)
     return found if found is not None else placeholder(value)

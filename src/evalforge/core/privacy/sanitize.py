@@ -117,7 +117,7 @@ class Sanitizer:
             model_provider=_unless_mark(payload.get("model_provider")),
             error_type=found_error_type,
             status_code=max(status_codes, default=None),
-            quality_score=min(scores, default=None),
+            quality_score=min((one for one in scores if abs(one) < values.SCORE_LIMIT), default=None),
             user_hash=user_hash,
         )
 
@@ -128,7 +128,7 @@ def _safe_signal(signal: Signal, span_id: str, names: Mapping[str, str]) -> Sign
         severity=signal.severity,
         span_id=span_id,
         place=_place(signal.place, names),
-        observed=observed_value(signal.observed),
+        observed=observed_value(signal.observed, signal.place),
         threshold=observed_value(signal.threshold),
         comparison=signal.comparison,
     )

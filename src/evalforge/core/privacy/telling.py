@@ -28,6 +28,15 @@ KIND_WORDS: dict[Kind, str] = {
     Kind.TRACE_CODE: "a trace or span id",
     Kind.TIME: "a time",
     Kind.LOCALE: "a language, country or currency code",
+    Kind.EPOCH: "a time as a number",
+    Kind.SCORE: "a score",
+    Kind.RELEASE: "a build or release",
+    Kind.POD: "a pod's name",
+    Kind.IMAGE: "a container image",
+    Kind.PACKAGE: "a library",
+    Kind.ERROR_CODE: "an error code",
+    Kind.IDENTIFIER: "vocabulary words",
+    Kind.ZONE: "a time zone",
 }
 """What the value rules accept, in words."""
 

@@ -75,6 +75,22 @@ def technical_words() -> frozenset[str]:
 
 
 @cache
+def time_zones() -> frozenset[str]:
+    """The names of time zones, in lower case: a closed list, the same on every machine."""
+    lines = _file("time-zones.txt").decode("utf-8").splitlines()
+    rows = (line.partition(":") for line in lines if line and not line.startswith("#"))
+    return frozenset(f"{area}/{place}".strip("/").lower() for area, _, places in rows for place in places.split())
+
+
+@cache
+def keys_of_languages() -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """The sensitive words of keys in other languages than English: rows of a class and its words; `_` joins a run."""
+    lines = _file("keys-languages.txt").decode("utf-8").splitlines()
+    rows = (line.partition(":") for line in lines if line and not line.startswith("#"))
+    return tuple((key_class, tuple(words.split()[1:])) for key_class, _, words in rows)
+
+
+@cache
 def _words() -> frozenset[str]:
     return _unpacked("words.txt.gz")
 

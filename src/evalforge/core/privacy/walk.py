@@ -11,13 +11,32 @@ from itertools import count
 from typing import Any, ClassVar, NamedTuple, TypeVar
 
 from evalforge.core.privacy.echoes import NO_ECHOES
-from evalforge.core.privacy.fields import BRANCHES, EXPLANATIONS, FIELDS, WHOLE_FIELD_KEYS
-from evalforge.core.privacy.keys import MAX_KEY_LENGTH, KeyClass, KeyVerdict, is_column, is_storable_key, verdict_on
+from evalforge.core.privacy.fields import BRANCHES, EXPLANATIONS, FIELDS, KINDS_BY_LAST_WORD, WHOLE_FIELD_KEYS
+from evalforge.core.privacy.keys import (
+    MAX_KEY_LENGTH,
+    KeyClass,
+    KeyVerdict,
+    is_closed_whole,
+    is_column,
+    is_metric_name,
+    is_storable_key,
+    verdict_below,
+    verdict_on,
+)
 from evalforge.core.privacy.modes import TextMode, TextPolicy, path_of
-from evalforge.core.privacy.pairs import NAMING_KEYS, VALUE_KEYS, after_names, is_personal_table, pair_name
+from evalforge.core.privacy.pairs import (
+    NAMING_KEYS,
+    VALUE_KEYS,
+    after_names,
+    beside_names,
+    is_personal_table,
+    named_verdict,
+    pair_name,
+)
 from evalforge.core.privacy.texts import KeptTexts
 from evalforge.core.privacy.trees import KEY_MARK, keep_scrubbed, open_value
 from evalforge.core.privacy.values import (
+    SCORE_LIMIT,
     SMALL_NUMBER,
     Kind,
     boolean,
@@ -28,6 +47,7 @@ from evalforge.core.privacy.values import (
     placeholder,
     score,
     small_number,
+    technical,
     time,
     version,
     words,
@@ -38,9 +58,13 @@ MAX_DEPTH = 8
 MAX_KEYS = 2_000
 MAX_ITEMS = 200
 MAX_NODES = 20_000
+MOST_TOKENS = 100_000_000
 
 _DROPPED = frozenset(KeyClass) - {KeyClass.TEXT, KeyClass.HARMLESS}
-_NUMBERS_PASS = frozenset({KeyClass.USER_ATTRIBUTE, KeyClass.SESSION, KeyClass.NETWORK, KeyClass.TEXT, KeyClass.HARMLESS})
+_OPEN = frozenset({KeyClass.TEXT, KeyClass.HARMLESS})
+_SCORED = frozenset({KeyClass.USER_ATTRIBUTE, KeyClass.SESSION, KeyClass.NETWORK})
+_MAX_SCORE = 10
+_MAX_FRACTION = 100
 _NAMING_TEXT = NAMING_KEYS - {"type", "kind", "tag", "entity", "entity_type", "title"}
 _NOTHING = object()
 _T = TypeVar("_T")
@@ -107,7 +131,8 @@ class Place(NamedTuple):
 
     `parent` is the key right above, as it came: `{"api": {"key": 1}}` holds an API key. `closed`: only known fields stay.
     `numeric`: every number stays that is no personal one (metrics). `verdicts`: leaves are parts of an evaluation's value,
-    so labels stay. `field` is the canonical path for the allow-list, "" where no field can be allowed.
+    so labels stay. `wordless`: below a key of a text, where no text stays, but booleans, numbers and times do. `field` is
+    the canonical path for the allow-list, "" where no field can be allowed.
     """
 
     path: str = ""
@@ -117,6 +142,7 @@ class Place(NamedTuple):
     numeric: bool = False
     verdicts: bool = False
     field: str = ""
+    wordless: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -151,7 +177,9 @@ def _entry(key: str, parent: str, above: str, closed: bool) -> _Entry:
     path = f"{above}_{normal}" if above else normal
     kinds = FIELDS.get(path) or (None if closed else FIELDS.get(normal))
     if parent:
-        verdict = verdict_on(f"{parent}.{key}")
+        verdict = verdict_below(parent, key)
+    if kinds is None and not closed and verdict.key_class is KeyClass.HARMLESS:
+        kinds = KINDS_BY_LAST_WORD.get(normal.rpartition("_")[2])
     explains = normal in EXPLANATIONS or verdict.normal in EXPLANATIONS or path in EXPLANATIONS
     if kinds is not None or normal in EXPLANATIONS or (path in BRANCHES and is_column(key)):
         stored: str | None = key if is_column(key) else normal
@@ -180,13 +208,14 @@ def kept_mapping(values: Mapping[str, Json], place: Place, tally: Tally) -> dict
     if len(values) > 1 and (_is_sensitive_pair(values) or is_personal_table(values)):
         return tally.redacted(values, "unknown_value")
     document: dict[str, Any] = {}
+    beside = beside_names(values) if len(values) > 1 else ()
     for key, value in tally.entered(values.items(), document):
         tally.node_count += 1
         if tally.node_count > MAX_NODES:
             tally.counts["limit"] += 1
             break
         try:
-            _keep_entry(document, key, value, place, tally)
+            _keep_entry(document, key, placeholder(value) if key in beside else value, place, tally)
         except Exception:  # noqa: BLE001 - whatever goes wrong with one entry may cost that entry only, and must not leak it
             tally.counts["error"] += 1
     return document
@@ -230,6 +259,8 @@ def _keep_entry(document: dict[str, Any], key: Json, value: Json, place: Place, 
     if stored is _NOTHING:
         return
     stored_key = entry.stored
+    if stored_key is None and place.numeric and is_metric_name(key):
+        stored_key = key
     if stored_key is None or stored_key in document:
         stored_key = _free_key(document, None, tally)
     document[stored_key] = stored
@@ -245,7 +276,9 @@ def _mode_of(path: str, policy: TextPolicy) -> TextMode:
 
 
 def _below(entry: _Entry, place: Place, allowed: str) -> Place:
-    return Place(entry.path, entry.parent, place.depth + 1, entry.closed, place.numeric, place.verdicts, allowed)
+    return Place(
+        entry.path, entry.parent, place.depth + 1, entry.closed, place.numeric, place.verdicts, allowed, place.wordless
+    )
 
 
 def _free_key(document: dict[str, Any], key: str | None, tally: Tally) -> str:
@@ -258,8 +291,13 @@ def _free_key(document: dict[str, Any], key: str | None, tally: Tally) -> str:
 
 def _kept_branch(values: Mapping[str, Json], entry: _Entry, below: Place, tally: Tally) -> Any:
     verdict = entry.verdict
-    if not below.path and verdict.key_class is not KeyClass.HARMLESS and not _passes_in(below, verdict):
+    is_text = verdict.key_class is KeyClass.TEXT
+    is_passing = bool(below.path) or verdict.key_class is KeyClass.HARMLESS or _passes_in(below, verdict)
+    if not is_passing and (not is_text or is_closed_whole(verdict)):
         return _removed(values, verdict, tally)
+    if not is_text:
+        return kept_mapping(values, below, tally)
+    below = below._replace(closed=below.closed or not is_passing, wordless=not is_closed_whole(verdict))
     return kept_mapping(values, below, tally)
 
 
@@ -269,7 +307,11 @@ def _kept_items(
     if verdict.key_class in _DROPPED and not place.numeric:
         return _removed(values, verdict, tally)
     if verdict.key_class is KeyClass.TEXT and not place.path and kinds is None:
-        return _removed(values, verdict, tally)
+        # Marks count as what they stand for: so sanitizing twice is sanitizing once.
+        is_open = all(isinstance(one, Mapping) or (isinstance(one, str) and is_mark(one)) for one in values[: MAX_ITEMS + 1])
+        if is_closed_whole(verdict) or not is_open:
+            return _removed(values, verdict, tally)
+        place = place._replace(closed=True, wordless=True)
     if place.depth > MAX_DEPTH:
         return tally.redacted(values, "limit")
     if len(values) == 2 and _is_pair_or_point(values):
@@ -291,6 +333,8 @@ def _kept_items(
             stored = _kept_scalar(value, verdict, kinds, place, tally)
             if stored is not _NOTHING:
                 items.append(stored)
+            elif number(value) is not None or isinstance(value, str):
+                items.append(placeholder(value))  # lists stay as long as they were: they may be columns
     if len(values) > MAX_ITEMS or tally.node_count > MAX_NODES:
         items.append(tally.redacted(values, "limit"))
     return items
@@ -306,12 +350,20 @@ def _kept_scalar(value: Json, verdict: KeyVerdict, kinds: tuple[Kind, ...] | Non
         found = kept(value, kinds)
         if found is not None:
             return found
-    if (place.numeric or place.verdicts) and verdict.key_class in _NUMBERS_PASS:
-        found = number(value) if place.numeric else score(value)
+    if place.numeric or place.verdicts:
+        if type(value) is str and is_mark(value):
+            return tally.redacted(value, "unknown_value")  # of a pair or a table that stood there
+        found = measured(number(value) if place.numeric else score(value), verdict)
         if found is not None:
             return found
     if verdict.key_class is not KeyClass.HARMLESS:
         return _kept_sensitive(value, verdict, tally)
+    if verdict.is_numbered and boolean(value) is None:
+        return tally.redacted(value, "unknown_value")
+    if verdict.is_measure and number(value) is not None:
+        return value if capped(value, verdict) is not None else tally.redacted(value, "unknown_value")
+    if place.wordless and (not isinstance(value, str) or time(value) is not None):
+        return kept_unknown(value, tally)
     if place.closed:
         return tally.redacted(value, "text")
     if verdict.is_kind and (found := version(value)) is not None:
@@ -319,14 +371,44 @@ def _kept_scalar(value: Json, verdict: KeyVerdict, kinds: tuple[Kind, ...] | Non
     return kept_unknown(value, tally, is_measure=verdict.is_measure, takes_labels=place.verdicts)
 
 
+def measured(found: Any, verdict: KeyVerdict) -> Any:
+    """The number where it measures something, as the metrics of a span and the values of an evaluation do, else None.
+
+    Under the name of a user, a session or the network only counts, small scores and fractions do: other numbers there are
+    ages, ids and addresses.
+    """
+    if found is None or isinstance(found, str):
+        return found if verdict.key_class in _OPEN and not verdict.is_numbered else None
+    size = abs(found)
+    if verdict.key_class in _OPEN:
+        return capped(found, verdict) if not verdict.is_numbered or size <= _MAX_SCORE else None
+    if verdict.is_measure:
+        return capped(found, verdict)
+    if verdict.is_count:
+        return found if size < SMALL_NUMBER else None
+    if verdict.key_class not in _SCORED or verdict.names_one:
+        return None
+    return found if size <= _MAX_SCORE or (size <= _MAX_FRACTION and found != int(found)) else None
+
+
+_MOST = {"tokens": MOST_TOKENS, "score": SCORE_LIMIT, "scores": SCORE_LIMIT}
+
+
+def capped(found: Any, verdict: KeyVerdict) -> Any:
+    """A number under the key of a measure; no count of tokens and no score is as long as a telephone number."""
+    most = _MOST.get(verdict.normal.rpartition("_")[2])
+    return found if most is None or abs(found) <= most else None
+
+
 def _passes_in(place: Place, verdict: KeyVerdict) -> bool:
-    return (place.numeric or place.verdicts) and verdict.key_class in _NUMBERS_PASS
+    """Whether metrics and verdicts may stand in a mapping under such a key: each of them is judged by its own."""
+    return (place.numeric or place.verdicts) and (verdict.key_class in _OPEN or verdict.key_class in _SCORED)
 
 
 def _kept_sensitive(value: Json, verdict: KeyVerdict, tally: Tally) -> Any:
     if isinstance(value, bool) and verdict.key_class not in (KeyClass.USER_ID, KeyClass.PII):
         return value
-    if verdict.is_measure and number(value) is not None:
+    if verdict.is_measure and number(value) is not None and capped(value, verdict) is not None:
         return value
     if verdict.is_kind:
         found = small_number(value) if verdict.key_class is not KeyClass.TEXT else None
@@ -355,19 +437,39 @@ def kept_unknown(value: Json, tally: Tally, *, is_measure: bool = False, takes_l
     if found is None:
         found = small_number(value)
     if found is None and kind is str:
-        found = time(value) or (label(value) if takes_labels else words(value))
+        found = time(value) or (label(value) if takes_labels else words(value)) or technical(value)
     return found if found is not None else tally.redacted(value, "unknown_value")
 
 
 def _is_sensitive_pair(values: Mapping[str, Json]) -> bool:
-    """Whether this is `{"name": "email", "value": ...}`, a personal field or a text written as a pair."""
+    """Whether this is `{"name": "email", "value": ...}`, a personal field or a text written as a pair.
+
+    What stands beside the name of a sensitive key is its value whatever it is called, unless it is a known field, a measure,
+    a kind or a boolean.
+    """
     if VALUE_KEYS.isdisjoint(values):
-        return False
+        return len(values) <= _MAX_ODD_PAIR and any(
+            type(named) is str and key in _NAMING_TEXT and named_verdict(named) is not None and _has_value(values, key)
+            for key, named in values.items()
+        )
     if pair_name(values) is not None:
         return True
     return len(values) <= 6 and any(
         type(named) is str and key in _NAMING_TEXT and _is_sensitive_name(named) for key, named in values.items()
     )
+
+
+_MAX_ODD_PAIR = 6
+
+
+def _has_value(values: Mapping[str, Json], naming: str) -> bool:
+    for key, value in values.items():
+        if key == naming or value is None or isinstance(value, bool) or (type(value) is str and is_mark(value)):
+            continue
+        verdict = verdict_on(key) if type(key) is str and len(key) <= MAX_KEY_LENGTH else None
+        if verdict is None or not (verdict.normal in FIELDS or verdict.is_measure or verdict.is_kind):
+            return True
+    return False
 
 
 def _is_pair_or_point(values: list[Json] | tuple[Json, ...]) -> bool:
