@@ -96,7 +96,8 @@ def _has_role(n: Neighbours, at: int) -> bool:
     if not Kind.PLAIN < word.kind < Kind.NAME:
         return False
     if not _has_capital(word):
-        return word.kind is Kind.OFTEN_NAME and word.base not in table.EVERYDAY
+        speaks = n.base_after(at) in table.SPEECH - {"left", "requests"}  # `the customer hope asked`
+        return word.kind is Kind.OFTEN_NAME and (word.base not in table.EVERYDAY or speaks)
     beyond = n.after(at)
     is_heading = beyond is not None and n.is_capital(beyond) and n.word(beyond).kind is Kind.PLAIN
     return not is_heading and not _is_never_name(word)

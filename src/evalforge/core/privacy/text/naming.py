@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from evalforge.core.privacy.text import word_tables as table
 from evalforge.core.privacy.text.ambiguous import is_cued_everyday, is_short_code, is_shouted_name, names_someone
 from evalforge.core.privacy.text.cues import named_by_cue
+from evalforge.core.privacy.text.full_names import family_before, full_name_at, written_names
 from evalforge.core.privacy.text.lexicon import Kind, Lexicon
 from evalforge.core.privacy.text.neighbours import Neighbours
 from evalforge.core.privacy.text.tokens import Tokens
@@ -14,6 +15,8 @@ from evalforge.core.privacy.text.words import Shape, Word, is_caseless
 
 _MAX_RUN = 8
 """Words in one person's name, particles and initials included."""
+_NO_GIVEN_NAMES = table.CUES | table.TITLES | table.NEVER_BESIDE | table.EVERYDAY | table.MONTHS | table.ARTICLES
+"""With a capital and before a name, these are no part of it."""
 _MAX_UNKNOWN = 64
 """Unknown words in a row that become one placeholder."""
 
@@ -40,8 +43,13 @@ class Reader:
     def runs(self) -> list[Run]:
         """The runs in order of place, none overlapping."""
         fine = self._lexicon.fine
-        for index in [i for i, word in enumerate(self._n.words) if word not in fine]:
-            if index >= self._free:
+        written = written_names(self._n)
+        for index in [i for i, word in enumerate(self._n.words) if word not in fine or i in written]:
+            if index < self._free:
+                continue
+            if index in written:
+                self._take_person(index, written[index])
+            else:
                 self._look(index)
         return self._runs
 
@@ -64,8 +72,13 @@ class Reader:
                     self._take_person(named.first)
             if index < self._free:
                 return
-        if kind <= Kind.SOMETIMES_NAME:
-            if not is_cue:
+        last = full_name_at(n, index) if kind is Kind.OFTEN_NAME or word.base in table.GIVEN_TOO else None
+        if last is not None:
+            self._take_person(index, last)
+        elif kind <= Kind.SOMETIMES_NAME:
+            if word.base in table.GIVEN_TOO:
+                self._take_listed(index)
+            elif not is_cue:
                 self._lexicon.remember(token)
         elif kind is Kind.OFTEN_NAME:
             if names_someone(n, index):
@@ -78,19 +91,31 @@ class Reader:
         elif not is_short_code(n, index):
             self._take_unknown(index, word)
 
-    def _take_person(self, index: int) -> None:
-        """Takes a name with the parts that stand beside it."""
+    def _take_listed(self, index: int) -> None:
+        """Takes `Waters, Crystal`: a surname, a comma, and a word that is a given name, too."""
+        n = self._n
+        surname = family_before(n, index) if n.word(index).shape is Shape.TITLE and n.word(index).kind > Kind.PLAIN else None
+        if surname is not None and surname >= self._free and not n.is_capital(n.after(index)):
+            self._take(surname, index, is_person=True)
+
+    def _take_person(self, index: int, to: int | None = None) -> None:
+        """Takes a name with the parts that stand beside it. `to`: the last word that is known to belong to it."""
         n = self._n
         seed = n.word(index)
         lower = seed.shape is Shape.LOWER
-        first = last = index
+        first = index
+        last = index if to is None else to
         while first > 0 and last - first < _MAX_RUN:
             previous = first - 1 if n.words[first - 1] else first - 2
             if previous < self._free or not n.words[previous] or not n.is_joined(previous, first):
                 break
             leads = not lower and n.words[previous].lower() in table.LEADING_PARTICLES
             tight = n.text[n.end(previous)] in "_.-"
-            if not leads and not self._is_part(previous, lower=lower, after=False, tight=tight):
+            if (
+                not leads
+                and not self._is_part(previous, lower=lower, after=False, tight=tight)
+                and not (first == index and self._leads_name(previous, seed))
+            ):
                 break
             first = previous
         while last + 1 < len(n.words) and last - first < _MAX_RUN:
@@ -108,7 +133,10 @@ class Reader:
             if not self._is_part(after, lower=lower, after=True, tight=tight, lone=first == last):
                 break
             last = after
-        if first == last and seed.shape is Shape.TITLE and n.next_char(last) in '\n,;|)".':
+        listed = family_before(n, first) if seed.shape is Shape.TITLE and not n.is_capital(n.after(last)) else None
+        if listed is not None and listed >= self._free:
+            first = listed
+        elif first == last and seed.shape is Shape.TITLE and n.next_char(last) in '\n,;|)".':
             before = n.before(first)
             if before is not None and before >= self._free and n.text[n.end(before) : n.start(first)] == ", ":
                 surname = n.word(before)
@@ -121,6 +149,21 @@ class Reader:
                     self._take(before, before, is_person=True)
         self._take(first, last, is_person=True)
 
+    def _leads_name(self, index: int, seed: Word) -> bool:
+        """Whether a vocabulary word with a capital begins the name behind it: `Django Reinhardt`, not `Contact Reinhardt`."""
+        n = self._n
+        word = n.word(index)
+        if word.shape is not seed.shape or word.kind is not Kind.PLAIN or not word.base.isalpha() or len(word.base) < 3:
+            return False
+        if word.shape is not Shape.TITLE and not (word.shape is Shape.LOWER and n.text[n.end(index)] == "_"):
+            return False
+        if n.text[n.end(index)] not in " _" or word.base in _NO_GIVEN_NAMES or word.base in table.PLACE_STARTS:
+            return False
+        jargon = self._lexicon.is_jargon(word.base)
+        if word.shape is Shape.LOWER:
+            return False
+        return seed.kind in (Kind.NAME, Kind.OFTEN_NAME) if jargon else seed.kind is Kind.NAME and not n.opens_sentence(index)
+
     def _bridges(self, index: int, *, lower: bool) -> bool:
         """Whether a particle is followed, at most two particles on, by another part of the name."""
         n = self._n
@@ -130,7 +173,9 @@ class Reader:
                 return False
             if not n.is_particle(after) or n.word(after).kind >= Kind.NAME:
                 word = n.word(after)
-                if word.base in table.NEVER_BESIDE:
+                if word.base in table.NEVER_BESIDE and not (
+                    word.shape is Shape.TITLE and n.text[n.start(after) - 1] == "-"
+                ):
                     return False
                 return word.shape in (Shape.TITLE, Shape.UPPER) or (lower and word.kind >= Kind.SOMETIMES_NAME)
             index = after
@@ -140,6 +185,10 @@ class Reader:
         """Whether a word beside a name belongs to it."""
         n = self._n
         word = n.word(index)
+        if tight and after and word.shape is Shape.TITLE and n.text[n.start(index) - 1] == "-" and word.base.isalpha():
+            return word.base not in table.NEVER_BESIDE or n.base_before(index) in table.PARTICLES
+        if after and n.is_initial(index) and n.next_char(index) == "." and n.is_capital(n.after(index)):
+            return True
         if word.base.isdigit() or (
             word.base in table.NEVER_BESIDE and not (word.kind is Kind.OFTEN_NAME and after and word.shape is Shape.TITLE)
         ):
@@ -168,6 +217,8 @@ class Reader:
             if after and n.next_char(index) in table.STOPS_AFTER:
                 return True
             at = n.before(index)
+            if after and at is not None and n.opens_sentence(at) and n.base_after(index) in table.AFTER_SUBJECT:
+                return n.word(at).kind is Kind.NAME
             return n.base_before(at if after and at is not None else index) in table.BEFORE_FULL_NAME
         if word.shape is Shape.MIXED:
             return False
@@ -197,6 +248,13 @@ class Reader:
             if after is None or not n.is_joined(last, after):
                 break
             beside = n.word(after)
+            if (
+                n.words[after] in table.LEADING_PARTICLES
+                and word.shape is Shape.LOWER
+                and self._bridges(after, lower=True)
+            ):
+                self._take_person(index)
+                return
             if beside.kind is Kind.NAME and beside.shape is word.shape:
                 self._take_person(after)
                 return
