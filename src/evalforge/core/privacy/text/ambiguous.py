@@ -45,7 +45,7 @@ def names_someone(n: Neighbours, index: int) -> bool:
         char = n.next_char(index)
         if char in ",:\n)\"'|" or (char == "." and _stands_alone(n, index)):
             return True
-        if following in table.AFTER_SUBJECT:
+        if following in table.AFTER_SUBJECT or (following == "here" and word.base not in table.EVERYDAY):
             return True
         return following in ("and", "or", "&") and is_name_like(n, n.after(at_after) if at_after is not None else None)
     if previous in table.ARTICLES:
@@ -99,10 +99,9 @@ def _is_value_of_name(n: Neighbours, index: int) -> bool:
     """Whether a word stands alone in quotation marks behind one that says that it is a name: `name - value 'frank'`."""
     start = n.start(index)
     lead = n.text[max(0, start - 26) : start].lower()
-    marks = "'\""
-    quoted = n.words[index].startswith("'") or lead[-1:] in marks
-    closed = n.words[index].endswith("'") or n.next_char(index) in marks
-    return quoted and closed and lead != "" and "name" in lead and "filename" not in lead
+    quoted = n.words[index].startswith("'") or lead[-1:] in ("'", '"')
+    closed = n.words[index].endswith("'") or n.next_char(index) in "'\""
+    return quoted and closed and "name" in lead and "filename" not in lead
 
 
 def is_cued_everyday(n: Neighbours, index: int) -> bool:

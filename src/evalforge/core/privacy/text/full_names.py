@@ -17,16 +17,17 @@ from evalforge.core.privacy.text.words import Shape, Word
 
 _WRITTEN = (
     r"(?:^|[^A-Za-z0-9.])(?:([A-Z]\.[ -]?(?:[A-Z]\.[ -]?)?(?:[A-Z]\.[ -]?)?[A-Z][a-z])"  # J.K. Stone
-    r"|([A-Z][a-z]+-[a-z]+)"  # So-young
+    r"|([A-Za-z][a-z]+-[a-z]+)"  # So-young
     r"|([A-Z][A-Z]+(?: [A-Z][A-Z]+)+)"  # YUHAN ZHUGE
+    r"|([a-z]+_[a-z]+)(?:'s)?(?:[^A-Za-z0-9_(=.]|$)"  # grace_long
     r"|(?i:by|from|to|cc|attn|signed|name|customer|user|client|patient|sender|owner|login|username)"
     r" ?[:=] ?[\"']?([A-Za-z][A-Za-z]+(?:[ _][A-Za-z]+)?))"  # From: hope field; user=SummerLong
 )
-"""Groups: initials, hyphen, capitals, behind a colon; over a text in ASCII (`letters.py`). Linear: RE2."""
+"""Groups: initials, hyphen, capitals, underscore, behind a colon; over a text in ASCII (`letters.py`). Linear: RE2."""
 _BOTH = frozenset({Kind.UNKNOWN, Kind.NAME, Kind.OFTEN_NAME})
 _CHOICES = frozenset("ABCDEF")
 _CHOSEN = frozenset({"is", "or", "than", "vs", "chose", "picked", "selected", "and", "be", "not", "are", "was", "of"})
-_VERBS = frozenset("mark bill chase grant sue rob pat skip wade ward cash link trace judge drum dash will drew rich".split())
+_VERBS = frozenset("max mark bill chase grant sue rob pat skip wade ward cash link trace judge drum dash will drew rich".split())
 _INTRODUCING = frozenset({*table.BEFORE_NAME_SURELY, *table.ROLES, *table.CALLS, "by", "from", "am", "im", "i'm", "name"}) | {
     "user",
     "told",
@@ -38,7 +39,7 @@ def written_names(n: Neighbours) -> dict[int, int]:
     """The names that only the way they are written tells: their first word, and their last."""
     found: dict[int, int] = {}
     for match in _written().finditer(in_letters(n.text)):
-        group = next(number for number in (1, 2, 3, 4) if match.start(number) >= 0)
+        group = next(number for number in (1, 2, 3, 4, 5) if match.start(number) >= 0)
         first = bisect_left(n.starts, match.start(group))
         if first >= len(n.words) or n.starts[first] != match.start(group):
             continue
@@ -49,6 +50,8 @@ def written_names(n: Neighbours) -> dict[int, int]:
         elif group == 3:
             found.update(_in_capitals(n, first, match.end(group)))
             continue
+        elif group == 4:
+            last = _underscored(n, first)
         elif n.words[first].isupper():
             found.update(_in_capitals(n, first, match.end(group)))
             continue
@@ -82,9 +85,10 @@ def _after_initials(n: Neighbours, first: int) -> int | None:
     if count > 1 or word.kind >= Kind.NAME:
         return at
     cued = before in table.BY_LINES or before in table.ROLES or before in table.SPEECH
-    followed = n.base_after(at) in table.AFTER_SUBJECT or n.words[at].endswith("'s")
+    following = n.base_after(at)
+    followed = following in table.AFTER_SUBJECT or following in ("here", "speaking") or n.words[at].endswith("'s")
     if n.words[first] in _CHOICES and (before in _CHOSEN or n.opens_sentence(first)) and not cued:
-        return at if followed and word.base not in table.EVERYDAY else None
+        return at if followed and (word.base not in table.EVERYDAY or following in table.SPEECH) else None
     if n.opens_sentence(first) and not cued:
         return at if followed else None
     return at if cued or followed or word.base not in table.EVERYDAY else None
@@ -96,9 +100,28 @@ def _joined_syllables(n: Neighbours, first: int) -> int | None:
     if last is None or n.next_char(last) == "-":
         return None
     one, two = n.word(first), n.word(last)
+    if one.shape is Shape.LOWER and (max(one.kind, two.kind) < Kind.OFTEN_NAME or {one.base, two.base} & table.EVERYDAY):
+        return None
     if one.base == two.base or not {one.base, two.base} <= table.SYLLABLES:
         return None
     return last if two.base not in table.NOT_SECOND or one.kind >= Kind.OFTEN_NAME else None
+
+
+def _underscored(n: Neighbours, first: int) -> int | None:
+    """`summer_long` where somebody is spoken of; not `max_long`."""
+    last = n.after(first)
+    if last is None or not is_full_name(n, first, last) or n.word(first).base in _VERBS - {"will"}:
+        return None
+    before = n.base_before(first)
+    cued = before in table.BY_LINES or before in table.GREETINGS or before in table.CALLS or _is_named(n, first)
+    return last if cued or n.words[last].endswith("'s") or n.base_after(last) in table.AFTER_SUBJECT else None
+
+
+def _is_named(n: Neighbours, first: int) -> bool:
+    """Whether a word in quotation marks stands behind one that says that it is a name."""
+    start = n.start(first)
+    lead = n.text[max(0, start - 26) : start].lower()
+    return (lead[-1:] in ("'", '"') or n.words[first][0] == "'") and "name" in lead and "filename" not in lead
 
 
 def _in_capitals(n: Neighbours, first: int, end: int) -> Iterator[tuple[int, int]]:
@@ -109,12 +132,18 @@ def _in_capitals(n: Neighbours, first: int, end: int) -> Iterator[tuple[int, int
     for left, right in zip(places, places[1:], strict=False):
         one, two = n.word(left), n.word(right)
         before = n.base_before(left)
-        cued = before in table.BY_LINES or before in table.GREETINGS
+        cued = before in table.BY_LINES or before in table.GREETINGS or _stands_below(n, left, right)
         if one.kind in _BOTH and two.kind in _BOTH and one.base not in table.EVERYDAY and two.base not in table.EVERYDAY:
             if all(map(_is_pronounced, (one.base, two.base))) and (cued or min(len(one.base), len(two.base)) > 3):
                 yield left, right
         elif is_full_name(n, left, right) and (cued or (len(places) == 2 and not {one.base, two.base} & table.EVERYDAY)):
             yield left, right
+
+
+def _stands_below(n: Neighbours, left: int, right: int) -> bool:
+    """Whether two words are a line of their own below one that ends with a comma: `Thanks,` and the name."""
+    start, end = n.start(left), n.end(right)
+    return n.text[max(0, start - 2) : start] == ",\n" and (end == len(n.text) or n.text[end] == "\n")
 
 
 def _is_pronounced(word: str) -> bool:
@@ -162,7 +191,11 @@ def _may_be_surname(word: Word) -> bool:
 def full_name_at(n: Neighbours, given: int) -> int | None:
     """The last word of a full name that begins here, where the words around it say that it is one."""
     surname = n.after(given)
-    if surname is None or not n.is_joined(given, surname) or not is_full_name(n, given, surname):
+    if surname is not None and n.is_initial(surname) and n.next_char(surname) == "." and n.is_joined(given, surname):
+        surname = n.after(surname)
+    elif surname is not None and not n.is_joined(given, surname):
+        return None
+    if surname is None or not is_full_name(n, given, surname):
         return None
     one, two = n.word(given), n.word(surname)
     if one.shape is not two.shape or n.text[n.end(given)] == ".":
@@ -187,12 +220,15 @@ def full_name_at(n: Neighbours, given: int) -> int | None:
 
 def _is_told_in_lower_case(n: Neighbours, given: int, surname: int, before: str, following: str) -> bool:
     one, two = n.word(given).base, n.word(surname).base
-    if one in table.EVERYDAY or before not in table.BY_LINES:
+    if one in table.EVERYDAY or n.text[n.end(given)] == "_":
+        return False
+    quoted = n.next_char(surname) in "'\"" or n.words[surname].endswith("'")
+    if quoted and (n.text[n.start(given) - 1 : n.start(given)] in ("'", '"') or n.words[given].startswith("'")):
+        return n.word(given).kind is Kind.OFTEN_NAME and one not in _VERBS
+    if before not in table.BY_LINES:
         return False
     if n.next_char(surname) not in table.STOPS_AFTER and following not in table.AFTER_FULL_NAME:
         return False
-    if n.text[n.end(given)] == "_":
-        return n.word(given).kind is Kind.OFTEN_NAME and one not in _VERBS
     if before in _INTRODUCING:
         return one not in table.MONTHS
     surely = n.word(given).kind is Kind.OFTEN_NAME and n.word(surname).kind is Kind.OFTEN_NAME and two not in table.EVERYDAY
@@ -207,6 +243,6 @@ def family_before(n: Neighbours, given: int) -> int | None:
     word = n.word(surname)
     cued = n.base_before(surname) in table.BY_LINES - {"and"}
     at = n.before(surname)
-    if not cued or word.shape is not Shape.TITLE or not _may_be_surname(word) or at is None or n.is_capital(at):
+    if not cued or word.shape is not Shape.TITLE or not _may_be_surname(word) or at is None:
         return None
-    return surname
+    return surname if not n.is_capital(at) or n.opens_sentence(at) else None

@@ -133,6 +133,10 @@ class Reader:
             if not self._is_part(after, lower=lower, after=True, tight=tight, lone=first == last):
                 break
             last = after
+        if first == last and seed.shape is Shape.TITLE and n.text[n.end(last) : n.end(last) + 2] == ", ":
+            given = n.after(last)
+            if given is not None and self._is_given_after(first, given):
+                last = given
         listed = family_before(n, first) if seed.shape is Shape.TITLE and not n.is_capital(n.after(last)) else None
         if listed is not None and listed >= self._free:
             first = listed
@@ -148,6 +152,16 @@ class Reader:
                 ):
                     self._take(before, before, is_person=True)
         self._take(first, last, is_person=True)
+
+    def _is_given_after(self, family: int, given: int) -> bool:
+        """Whether a given name stands behind a surname that somebody is introduced by: `my name is Long, Summer`."""
+        n = self._n
+        word = n.word(given)
+        return (
+            n.base_before(family) in ("is", "name")
+            and word.shape is Shape.TITLE
+            and (word.kind in (Kind.OFTEN_NAME, Kind.NAME) or word.base in table.GIVEN_TOO)
+        )
 
     def _leads_name(self, index: int, seed: Word) -> bool:
         """Whether a vocabulary word with a capital begins the name behind it: `Django Reinhardt`, not `Contact Reinhardt`."""
@@ -214,7 +228,7 @@ class Reader:
                 return n.word(n.after(index) or 0).kind is not Kind.PLAIN or len(n.base_after(index)) <= 4
             if word.kind is not Kind.SOMETIMES_NAME:
                 return False
-            if after and n.next_char(index) in table.STOPS_AFTER:
+            if after and (n.next_char(index) in table.STOPS_AFTER or n.next_char(index) == ":"):
                 return True
             at = n.before(index)
             if after and at is not None and n.opens_sentence(at) and n.base_after(index) in table.AFTER_SUBJECT:
