@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Iterable, Iterator
-from functools import lru_cache
 from typing import Any
 
 from evalforge.core.privacy.keys import KeyVerdict
 from evalforge.core.privacy.sensitive import identified, names_somebody
 from evalforge.core.privacy.text.findings import MARK, Finding, TextKind
+from evalforge.core.privacy.text.letters import folded_form
+from evalforge.core.privacy.text.word_tables import COMMON_NAMES
 from evalforge.core.privacy.vocabulary import is_name, is_word
 
 MAX_WORDS = 24
@@ -22,6 +22,7 @@ _KINDS_WITH_NUMBERS = frozenset(
 _WORD = re.compile(r"[^\W_]+")
 _UNSPACED = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff]{2,}")
 _PARTS = re.compile(r"[,;\n\r|]+")
+_HYPHENED = re.compile(r"[^\W_]{1,40}(?:-[^\W_]{1,40}){1,3}")
 _MAX_GAP = 4
 _WHOLE = object()
 
@@ -33,7 +34,7 @@ AMBIGUOUS = frozenset(
     "daisy destiny earnest eve ginger harmony heath holly hunter iris ivy jade jasmine jewel judge lance laurel lily "
     "major mason melody mercy misty olive patience pearl piper precious queen ray reed robin royal ruby ruth sage "
     "scout serenity sterling stone summer terry trinity trust violet winter woody".split()
-)
+) | COMMON_NAMES
 """Names that are also ordinary words: as a single word they are an echo only where they begin with a capital."""
 
 
@@ -69,7 +70,7 @@ class Index:
             self._plant(words, echo)
         for echo in self._names:
             echo.identity = self.person(echo.identity)
-        self.names = frozenset(word for word in self._full_names if word not in AMBIGUOUS and not is_word(word))
+        self.names = frozenset(word for word in self._full_names if len(word) > 2)
 
     def person(self, identity: str) -> str:
         words = folded_form(identity).split()
@@ -102,6 +103,8 @@ class Index:
                 self._plant((joined,), _Echo(kind, identity, False))
         if kind is TextKind.PERSON and len(words) <= 8 and not any(sign in text for sign in "{}[]=:"):
             yield from self._single_names(words, identity)
+            for joined_name in _HYPHENED.findall(folded):
+                yield (given := tuple(_WORD.findall(joined_name))), _Echo(kind, " ".join(given), False)
         elif kind is TextKind.EMAIL:
             local = tuple(word for word in _WORD.findall(folded.partition("@")[0]) if is_name(word))
             if local:
@@ -218,16 +221,3 @@ def _is_telling(words: tuple[str, ...]) -> bool:
     if len(words) == 1 and any(character.isdigit() for character in words[0]):
         return length >= 4
     return length >= 3 if words[0].isascii() else length >= 2
-
-
-def folded_form(text: str) -> str:
-    """The text in lower case and without accents, character by character, so that places stay what they were."""
-    return text.lower() if text.isascii() else "".join(map(_folded, text))
-
-
-@lru_cache(maxsize=4096)
-def _folded(character: str) -> str:
-    if character < "\x80":
-        return character.lower()
-    base = unicodedata.normalize("NFD", character)[0].lower()
-    return base if len(base) == 1 else character

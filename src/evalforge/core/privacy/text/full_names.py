@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_right
 from collections.abc import Iterator
 from functools import cache
 from typing import Any
@@ -40,8 +40,9 @@ def written_names(n: Neighbours) -> dict[int, int]:
     found: dict[int, int] = {}
     for match in _written().finditer(in_letters(n.text)):
         group = next(number for number in (1, 2, 3, 4, 5) if match.start(number) >= 0)
-        first = bisect_left(n.starts, match.start(group))
-        if first >= len(n.words) or n.starts[first] != match.start(group):
+        start = match.start(group)
+        first = bisect_right(n.starts, start) - 1
+        if n.text[n.starts[first] : start] not in ("", "'"):
             continue
         if group == 1:
             last = _after_initials(n, first)

@@ -286,8 +286,19 @@ class Reader:
                 break
             last = after
         before = n.before(index)
+        if before is not None and before >= self._free and word.shape is Shape.LOWER and self._is_first_half(before, index):
+            self._take_person(before, index)
+            return
         person = before is not None and n.words[before].lower() in table.INTRODUCED and word.shape is Shape.LOWER
         self._take(index, last, is_person=person)
+
+    def _is_first_half(self, index: int, last: int) -> bool:
+        """Whether a short word with a capital and a hyphen stand before an unknown word: `by Ha-neul`, not `Non-xyz`."""
+        n = self._n
+        word = n.word(index)
+        if n.text[n.end(index) : n.start(last)] != "-" or word.shape is not Shape.TITLE or not word.base.isalpha():
+            return False
+        return word.base in table.SYLLABLES or (len(word.base) <= 6 and not n.opens_sentence(index))
 
     def _is_beside_name(self, index: int) -> bool:
         """Whether a word in capitals has another beside it that may be a name."""

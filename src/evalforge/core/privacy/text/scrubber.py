@@ -5,12 +5,14 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 
 from evalforge.core.privacy.echoes import NO_ECHOES, Echoes
 from evalforge.core.privacy.text.decoding import plain_form
-from evalforge.core.privacy.text.findings import Finding, TextKind, settled
+from evalforge.core.privacy.text.findings import Finding, TextKind, persons_joined, settled
 from evalforge.core.privacy.text.frames import PlainFrames, frames_of
 from evalforge.core.privacy.text.identifiers import find_identifiers
+from evalforge.core.privacy.text.people import person_key
 from evalforge.core.privacy.text.placeholders import Placeholders
 from evalforge.core.privacy.text.prose import People, find_in_prose
 
@@ -51,8 +53,18 @@ class Scrubber:
                 self.redactions[TextKind.ENCODED.value] += 1
                 scrubbed.append(UNREADABLE.format(len(raw)))
             else:
-                scrubbed.append(self._replaced(rest, settled([*sure, *find_in_prose(rest, sure, people)])))
+                found = settled([*sure, *find_in_prose(rest, sure, people)])
+                scrubbed.append(self._replaced(rest, persons_joined(rest, self._identified(found), person_key)))
         return scrubbed
+
+    def _identified(self, findings: Sequence[Finding]) -> list[Finding]:
+        """The findings, each person as whom the echoes know: `grace` is `grace hill`."""
+        if not self._echoes:
+            return list(findings)
+        return [
+            replace(finding, identity=self._echoes.person(finding.identity)) if finding.kind is TextKind.PERSON else finding
+            for finding in findings
+        ]
 
     def _frames_apart(self, text: str) -> tuple[str, list[Finding]]:
         """The text with a line break in place of each plain frame, and what is to be put in place of those breaks."""

@@ -248,3 +248,10 @@ LABELS = listed(
     turn line branch arm article label key drive set node axis state network bucket candidate response output system"""
 )
 """Before a single capital with a full stop, they say that it counts something: `Plan B.`"""
+
+COMMON_NAMES = listed(
+    """mark bill rose grant chase frank rich rob sue drew jack nick pat art dean ward carol dawn faith joy bliss chance
+    grace hunter cook baker miller weaver turner singer field price page case ford young hill woods rivers banks
+    stone king knight bishop"""
+)
+"""In lower case these name nobody unless they did so in lower case in this trace, or the words beside them say so."""
