@@ -26,15 +26,18 @@ _HYPHENED = re.compile(r"[^\W_]{1,40}(?:-[^\W_]{1,40}){1,3}")
 _MAX_GAP = 4
 _WHOLE = object()
 
-AMBIGUOUS = frozenset(
-    "an art bill bob may mark will grace rose hope joy faith dawn dean drew frank gene grant guy jack jean jo june "
-    "april august lee long max miles nick norm pat penny pierce rich rob sandy sky sue ted tony van victor wade ward "
-    "young do so my you he can see in on to the and or for is it at of as be by no yes not but was are has had from "
-    "with this that all any out up man son day ali amber angel autumn carol chase chance christian cliff colt crystal "
-    "daisy destiny earnest eve ginger harmony heath holly hunter iris ivy jade jasmine jewel judge lance laurel lily "
-    "major mason melody mercy misty olive patience pearl piper precious queen ray reed robin royal ruby ruth sage "
-    "scout serenity sterling stone summer terry trinity trust violet winter woody".split()
-) | COMMON_NAMES
+AMBIGUOUS = (
+    frozenset(
+        "an art bill bob may mark will grace rose hope joy faith dawn dean drew frank gene grant guy jack jean jo june "
+        "april august lee long max miles nick norm pat penny pierce rich rob sandy sky sue ted tony van victor wade ward "
+        "young do so my you he can see in on to the and or for is it at of as be by no yes not but was are has had from "
+        "with this that all any out up man son day ali amber angel autumn carol chase chance christian cliff colt crystal "
+        "daisy destiny earnest eve ginger harmony heath holly hunter iris ivy jade jasmine jewel judge lance laurel lily "
+        "major mason melody mercy misty olive patience pearl piper precious queen ray reed robin royal ruby ruth sage "
+        "scout serenity sterling stone summer terry trinity trust violet winter woody".split()
+    )
+    | COMMON_NAMES
+)
 """Names that are also ordinary words: as a single word they are an echo only where they begin with a capital."""
 
 

@@ -160,8 +160,9 @@ def _after_name(n: Neighbours, index: int, cue: str) -> list[Named]:
     elif not linked and not (cue == "names" and owned):
         return []
     word = n.word(at)
-    if word.base in table.STRICT_TITLES and (titled := n.after(at)) is not None and n.is_capital(titled):
-        return [Named(titled)]
+    if word.base in table.STRICT_TITLES:
+        titled = n.after(at)
+        return [Named(titled)] if titled is not None and n.is_capital(titled) else []
     if word.base in table.NOT_NAMED or word.base in (
         "the",
         "a",

@@ -27,8 +27,12 @@ _WRITTEN = (
 _BOTH = frozenset({Kind.UNKNOWN, Kind.NAME, Kind.OFTEN_NAME})
 _CHOICES = frozenset("ABCDEF")
 _CHOSEN = frozenset({"is", "or", "than", "vs", "chose", "picked", "selected", "and", "be", "not", "are", "was", "of"})
-_VERBS = frozenset("max mark bill chase grant sue rob pat skip wade ward cash link trace judge drum dash will drew rich".split())
-_INTRODUCING = frozenset({*table.BEFORE_NAME_SURELY, *table.ROLES, *table.CALLS, "by", "from", "am", "im", "i'm", "name"}) | {
+_VERBS = frozenset(
+    "max mark bill chase grant sue rob pat skip wade ward cash link trace judge drum dash will drew rich".split()
+)
+_INTRODUCING = frozenset(
+    {*table.BEFORE_NAME_SURELY, *table.ROLES, *table.CALLS, "by", "from", "am", "im", "i'm", "name"}
+) | {
     "user",
     "told",
     "asked",

@@ -176,7 +176,9 @@ class Reader:
         jargon = self._lexicon.is_jargon(word.base)
         if word.shape is Shape.LOWER:
             return False
-        return seed.kind in (Kind.NAME, Kind.OFTEN_NAME) if jargon else seed.kind is Kind.NAME and not n.opens_sentence(index)
+        return (
+            seed.kind in (Kind.NAME, Kind.OFTEN_NAME) if jargon else seed.kind is Kind.NAME and not n.opens_sentence(index)
+        )
 
     def _bridges(self, index: int, *, lower: bool) -> bool:
         """Whether a particle is followed, at most two particles on, by another part of the name."""
@@ -187,9 +189,7 @@ class Reader:
                 return False
             if not n.is_particle(after) or n.word(after).kind >= Kind.NAME:
                 word = n.word(after)
-                if word.base in table.NEVER_BESIDE and not (
-                    word.shape is Shape.TITLE and n.text[n.start(after) - 1] == "-"
-                ):
+                if word.base in table.NEVER_BESIDE and not (word.shape is Shape.TITLE and n.text[n.start(after) - 1] == "-"):
                     return False
                 return word.shape in (Shape.TITLE, Shape.UPPER) or (lower and word.kind >= Kind.SOMETIMES_NAME)
             index = after
@@ -262,11 +262,7 @@ class Reader:
             if after is None or not n.is_joined(last, after):
                 break
             beside = n.word(after)
-            if (
-                n.words[after] in table.LEADING_PARTICLES
-                and word.shape is Shape.LOWER
-                and self._bridges(after, lower=True)
-            ):
+            if n.words[after] in table.LEADING_PARTICLES and word.shape is Shape.LOWER and self._bridges(after, lower=True):
                 self._take_person(index)
                 return
             if beside.kind is Kind.NAME and beside.shape is word.shape:
