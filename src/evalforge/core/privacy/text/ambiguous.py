@@ -49,7 +49,11 @@ def names_someone(n: Neighbours, index: int) -> bool:
             return True
         return following in ("and", "or", "&") and is_name_like(n, n.after(at_after) if at_after is not None else None)
     if previous in table.ARTICLES:
-        return following in table.SPEECH or (previous == "that" and following in table.AFTER_SUBJECT | table.MODALS)
+        return (
+            following in table.SPEECH
+            or following in ("family", "household", "couple")
+            or (previous == "that" and following in table.AFTER_SUBJECT | table.MODALS)
+        )
     return not _is_heading(n, index)
 
 

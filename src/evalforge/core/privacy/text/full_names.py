@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterator
 from functools import cache
+from itertools import pairwise
 from typing import Any
 
 import re2
@@ -30,6 +31,7 @@ _CHOSEN = frozenset({"is", "or", "than", "vs", "chose", "picked", "selected", "a
 _VERBS = frozenset(
     "max mark bill chase grant sue rob pat skip wade ward cash link trace judge drum dash will drew rich".split()
 )
+_NO_SURNAMES = table.EVERYDAY | table.CUES | table.NEVER_BESIDE | table.MONTHS
 _INTRODUCING = frozenset(
     {*table.BEFORE_NAME_SURELY, *table.ROLES, *table.CALLS, "by", "from", "am", "im", "i'm", "name"}
 ) | {
@@ -134,7 +136,7 @@ def _in_capitals(n: Neighbours, first: int, end: int) -> Iterator[tuple[int, int
     places = [first]
     while (after := n.after(places[-1])) is not None and n.start(after) < end:
         places.append(after)
-    for left, right in zip(places, places[1:], strict=False):
+    for left, right in pairwise(places):
         one, two = n.word(left), n.word(right)
         before = n.base_before(left)
         cued = before in table.BY_LINES or before in table.GREETINGS or _stands_below(n, left, right)
@@ -248,6 +250,9 @@ def family_before(n: Neighbours, given: int) -> int | None:
     word = n.word(surname)
     cued = n.base_before(surname) in table.BY_LINES - {"and"}
     at = n.before(surname)
-    if not cued or word.shape is not Shape.TITLE or not _may_be_surname(word) or at is None:
+    if not cued or word.shape is not Shape.TITLE or at is None:
+        return None
+    surely = n.word(given).kind in (Kind.NAME, Kind.OFTEN_NAME) and not n.lexicon.is_jargon(word.base)
+    if not _may_be_surname(word) and not (surely and word.kind is Kind.PLAIN and word.base not in _NO_SURNAMES):
         return None
     return surname if not n.is_capital(at) or n.opens_sentence(at) else None

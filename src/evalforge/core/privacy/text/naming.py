@@ -77,7 +77,10 @@ class Reader:
             self._take_person(index, last)
         elif kind <= Kind.SOMETIMES_NAME:
             if word.base in table.GIVEN_TOO:
-                self._take_listed(index)
+                if word.shape is Shape.TITLE and kind > Kind.PLAIN and n.base_before(index) in table.BEFORE_GIVEN:
+                    self._take_person(index)
+                else:
+                    self._take_listed(index)
             elif not is_cue:
                 self._lexicon.remember(token)
         elif kind is Kind.OFTEN_NAME:
@@ -137,7 +140,8 @@ class Reader:
             given = n.after(last)
             if given is not None and self._is_given_after(first, given):
                 last = given
-        listed = family_before(n, first) if seed.shape is Shape.TITLE and not n.is_capital(n.after(last)) else None
+        alone = seed.shape is Shape.TITLE and not n.is_capital(n.after(last))
+        listed = family_before(n, first) if alone else None
         if listed is not None and listed >= self._free:
             first = listed
         elif first == last and seed.shape is Shape.TITLE and n.next_char(last) in '\n,;|)".':
@@ -164,26 +168,23 @@ class Reader:
         )
 
     def _leads_name(self, index: int, seed: Word) -> bool:
-        """Whether a vocabulary word with a capital begins the name behind it: `Django Reinhardt`, not `Contact Reinhardt`."""
+        """Whether a vocabulary word with a capital begins a name: `Django Reinhardt`, not `Contact Reinhardt`."""
         n = self._n
         word = n.word(index)
         if word.shape is not seed.shape or word.kind is not Kind.PLAIN or not word.base.isalpha() or len(word.base) < 3:
             return False
-        if word.shape is not Shape.TITLE and not (word.shape is Shape.LOWER and n.text[n.end(index)] == "_"):
+        if word.shape is not Shape.TITLE:
             return False
         if n.text[n.end(index)] not in " _" or word.base in _NO_GIVEN_NAMES or word.base in table.PLACE_STARTS:
             return False
-        jargon = self._lexicon.is_jargon(word.base)
-        if word.shape is Shape.LOWER:
-            return False
-        return (
-            seed.kind in (Kind.NAME, Kind.OFTEN_NAME) if jargon else seed.kind is Kind.NAME and not n.opens_sentence(index)
-        )
+        if self._lexicon.is_jargon(word.base):
+            return seed.kind in (Kind.NAME, Kind.OFTEN_NAME)
+        return seed.kind is Kind.NAME and not n.opens_sentence(index)
 
     def _bridges(self, index: int, *, lower: bool) -> bool:
         """Whether a particle is followed, at most two particles on, by another part of the name."""
         n = self._n
-        for _ in range(3):
+        for passed in range(3):
             after = n.after(index)
             if after is None or not n.is_joined(index, after):
                 return False
@@ -191,7 +192,8 @@ class Reader:
                 word = n.word(after)
                 if word.base in table.NEVER_BESIDE and not (word.shape is Shape.TITLE and n.text[n.start(after) - 1] == "-"):
                     return False
-                return word.shape in (Shape.TITLE, Shape.UPPER) or (lower and word.kind >= Kind.SOMETIMES_NAME)
+                surely = word.kind >= Kind.SOMETIMES_NAME or (passed and word.base not in table.EVERYDAY)  # `van der brink`
+                return word.shape in (Shape.TITLE, Shape.UPPER) or bool(lower and surely)
             index = after
         return False
 

@@ -207,14 +207,19 @@ GIVEN_TOO = listed(
 )
 """Ordinary words that are given names, too: before a word that is a surname they make a full name, where more says so."""
 
+BEFORE_GIVEN = listed("greets told tells asked asks promised reminded reminds named called calls cc dear hi hello hey")
+"""Before a word with a capital that is a given name, too, they say that somebody is meant: `it promised Skip a callback`."""
+
 SYLLABLES = listed(
     """ah an bae bang beom bin bo bok bong bum byeol byung cha chae chan chang cheol chin cho chong choon chul chun chung da
-    dae dam dan deok deuk do doh dong du duk eon eul eum eun eung ga gang geon geum geun gi gil gon gook gu guk gun gwan gwang
+    dae dam dan deok deuk do doh dong du duk eon eul eum eun eung ga gang geon geum geun gi gil gon gook gu guk gun gwan
+    gwang
     gyeong gyo gyu ha hae haeng han hang hee heon heung ho hong hoo hoon hu hui huk hun hwa hwan hwang hwi hye hyeok hyeon
     hyo hyoung hyuk hyun hyung il im in ja jae jang je jee jeok jeong jeum ji jik jin jo jong joo joon ju jum jun jung kang
     ki kil kon kook koo ku kuk kun kwan kwang kwon kyeong kyo kyong kyoung kyu kyun kyung lan mae man mi mil min mo mok moo
     moon mu mun myeong myong myung na nae nam nan oh ok on pil pyo pyung ra rae ran rang ri rim rin ryeong ryul sam san sang
-    se so sa ryu seo seok seol seon seong seul seung shik shil shim shin si sik sil sin sol son song soo sook soon su sub sug suk sul
+    se so sa ryu seo seok seol seon seong seul seung shik shil shim shin si sik sil sin sol son song soo sook soon su sub
+    sug suk sul
     sun sung tae tak teok ui um un ung uk wan wang wol won woo wook woon wu wuk ya yang ye yea yeol yeon yeong yi yo yong yoo
     yook yoon you young yu yul yun yung"""
 )
@@ -226,7 +231,8 @@ NOT_SECOND = listed("in on il un ok do so no an man")
 BY_LINES = listed(
     """by from to cc bcc attn dear signed customer patient user client agent contact owner recipient sender assignee reviewer
     author applicant guest tenant caller name account told tell tells ask asks asked with for that is am im i'm this between
-    mentions mention met is named called of as greets calls confuses confused hi hello hey thanks and because knows where says
+    mentions mention met is named called of as greets calls confuses confused hi hello hey thanks and because knows where
+    says
     but if when boss husband wife son daughter friend brother sister colleague manager behalf"""
 )
 """Before two words that are a given name and a surname, they say that these are a full name."""
