@@ -127,9 +127,11 @@ class Index:
 
     def _single_names(self, words: tuple[str, ...], identity: str) -> Iterator[tuple[tuple[str, ...], _Echo]]:
         for word in words:
-            if len(word) < 2 or word.isdigit() or (len(word) == 2 and len(words) > 1):
+            if len(word) < 2 or word.isdigit():
                 continue
             self._full_names.setdefault(word, set()).add(identity)
+            if len(word) == 2 and len(words) > 1:
+                continue
             yield (word,), _Echo(TextKind.PERSON, word, len(word) == 2 or word in AMBIGUOUS or is_word(word))
 
     def _plant(self, words: tuple[str, ...], echo: _Echo) -> None:

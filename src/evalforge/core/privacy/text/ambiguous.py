@@ -91,7 +91,7 @@ def _names_in_lower_case(n: Neighbours, index: int, word: Word, previous: str, f
         and n.is_joined(index, n.after(index))
     ):
         return after.kind is Kind.NAME or after.kind is Kind.OFTEN_NAME
-    if n.words[index].endswith("'s") and previous in table.BEFORE_NAME:
+    if n.words[index].endswith("'s") and (previous in table.BEFORE_NAME or previous in table.BY_LINES):
         return True
     if word.base in table.SURELY_GIVEN:
         ends = n.next_char(index) in ".!?\n" and word.base not in table.MONTHS

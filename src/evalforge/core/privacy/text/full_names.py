@@ -117,11 +117,14 @@ def _joined_syllables(n: Neighbours, first: int) -> int | None:
 def _underscored(n: Neighbours, first: int) -> int | None:
     """`summer_long` where somebody is spoken of; not `max_long`."""
     last = n.after(first)
-    if last is None or not is_full_name(n, first, last) or n.word(first).base in _VERBS - {"will"}:
+    if last is None or not is_full_name(n, first, last):
         return None
-    before = n.base_before(first)
+    before, following = n.base_before(first), n.base_after(last)
+    if n.word(first).base in _VERBS - {"will"}:
+        return last if following in ("here", "speaking") or following in table.SPEECH else None
     cued = before in table.BY_LINES or before in table.GREETINGS or before in table.CALLS or _is_named(n, first)
-    return last if cued or n.words[last].endswith("'s") or n.base_after(last) in table.AFTER_SUBJECT else None
+    speaks = following in table.AFTER_SUBJECT or following in ("here", "speaking")
+    return last if cued or speaks or n.words[last].endswith("'s") else None
 
 
 def _is_named(n: Neighbours, first: int) -> bool:
@@ -199,7 +202,9 @@ def full_name_at(n: Neighbours, given: int) -> int | None:
     """The last word of a full name that begins here, where the words around it say that it is one."""
     surname = n.after(given)
     if surname is not None and n.is_initial(surname) and n.next_char(surname) == "." and n.is_joined(given, surname):
-        surname = n.after(surname)
+        initial, surname = surname, n.after(surname)
+        if surname is None or not n.is_capital(surname):
+            return initial if _is_named_before(n, given) else None  # `told Summer W. that`
     elif surname is not None and not n.is_joined(given, surname):
         return None
     if surname is None or not is_full_name(n, given, surname):
@@ -223,6 +228,12 @@ def full_name_at(n: Neighbours, given: int) -> int | None:
     if n.opens_sentence(given) and before not in table.BY_LINES:
         return surname if owns or following in table.AFTER_SUBJECT else None
     return surname if owns or before in table.BY_LINES or following in table.AFTER_SUBJECT else None
+
+
+def _is_named_before(n: Neighbours, given: int) -> bool:
+    one = n.word(given)
+    surely = one.kind is Kind.OFTEN_NAME or (one.base in table.GIVEN_TOO and one.kind is not Kind.PLAIN)
+    return surely and one.shape is Shape.TITLE and n.base_before(given) in table.BY_LINES and one.base not in table.MONTHS
 
 
 def _is_told_in_lower_case(n: Neighbours, given: int, surname: int, before: str, following: str) -> bool:

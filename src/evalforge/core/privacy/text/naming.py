@@ -77,7 +77,9 @@ class Reader:
             self._take_person(index, last)
         elif kind <= Kind.SOMETIMES_NAME:
             if word.base in table.GIVEN_TOO:
-                if word.shape is Shape.TITLE and kind > Kind.PLAIN and n.base_before(index) in table.BEFORE_GIVEN:
+                before = n.base_before(index)
+                spoken_of = before in table.BEFORE_GIVEN or (before == "that" and n.base_after(index) in table.AFTER_SUBJECT)
+                if word.shape is Shape.TITLE and kind > Kind.PLAIN and spoken_of and word.base not in table.EVERYDAY:
                     self._take_person(index)
                 else:
                     self._take_listed(index)
@@ -162,7 +164,7 @@ class Reader:
         n = self._n
         word = n.word(given)
         return (
-            n.base_before(family) in ("is", "name")
+            n.base_before(family) in ("is", "name", "cc", "bcc")
             and word.shape is Shape.TITLE
             and (word.kind in (Kind.OFTEN_NAME, Kind.NAME) or word.base in table.GIVEN_TOO)
         )
@@ -184,7 +186,9 @@ class Reader:
     def _bridges(self, index: int, *, lower: bool) -> bool:
         """Whether a particle is followed, at most two particles on, by another part of the name."""
         n = self._n
-        for passed in range(3):
+        before = n.before(index)
+        chained = before is not None and n.is_particle(before)
+        for _ in range(3):
             after = n.after(index)
             if after is None or not n.is_joined(index, after):
                 return False
@@ -192,9 +196,9 @@ class Reader:
                 word = n.word(after)
                 if word.base in table.NEVER_BESIDE and not (word.shape is Shape.TITLE and n.text[n.start(after) - 1] == "-"):
                     return False
-                surely = word.kind >= Kind.SOMETIMES_NAME or (passed and word.base not in table.EVERYDAY)  # `van der brink`
-                return word.shape in (Shape.TITLE, Shape.UPPER) or bool(lower and surely)
-            index = after
+                surely = word.kind >= Kind.SOMETIMES_NAME or (chained and word.base not in table.EVERYDAY)  # `van der brink`
+                return word.shape in (Shape.TITLE, Shape.UPPER) or (lower and surely)
+            index, chained = after, True
         return False
 
     def _is_part(self, index: int, *, lower: bool, after: bool, tight: bool, lone: bool = False) -> bool:
