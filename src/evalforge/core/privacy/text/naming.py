@@ -135,6 +135,9 @@ class Reader:
                 continue
             if n.words[last].lower().endswith("'s"):
                 break
+            if lower and self._ends_chain(after, last):
+                last = after
+                break
             if not self._is_part(after, lower=lower, after=True, tight=tight, lone=first == last):
                 break
             last = after
@@ -182,6 +185,13 @@ class Reader:
         if self._lexicon.is_jargon(word.base):
             return seed.kind in (Kind.NAME, Kind.OFTEN_NAME)
         return seed.kind is Kind.NAME and not n.opens_sentence(index)
+
+    def _ends_chain(self, index: int, last: int) -> bool:
+        """Whether a word in lower case stands behind two particles: `brink` in `van der brink`."""
+        n = self._n
+        before = n.before(last)
+        chained = before is not None and n.is_particle(last) and n.is_particle(before)
+        return chained and n.word(index).shape is Shape.LOWER and n.word(index).base not in table.EVERYDAY
 
     def _bridges(self, index: int, *, lower: bool) -> bool:
         """Whether a particle is followed, at most two particles on, by another part of the name."""
