@@ -66,7 +66,7 @@ _UNIT = (
     r"#\s?[0-9A-Z]{1,5}\b)"
 )
 _UNITS = rf"(?:[,\s]{{1,2}}{_UNIT}){{0,2}}"
-_NUMBER = r"[0-9]{1,6}(?:\s?[A-Za-z]|\s1/2)?(?:\s?[-/]\s?[0-9]{1,5}[A-Za-z]?)?"
+_NUMBER = r"[0-9]{1,6}(?:\s?[A-Za-z]|\s1/2)?(?:\s?[-/]\s?[0-9]{1,5}[A-Za-z]?|-[A-Z])?"
 _WORD = r"[A-Z][A-Za-z'.-]*"
 _CAP = rf"(?:{_WORD}|[0-9]{{1,3}}(?:st|nd|rd|th))"
 _COMPASS = "North|South|East|West|NE|NW|SE|SW|[NSEW]"

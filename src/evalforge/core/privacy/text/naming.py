@@ -100,7 +100,9 @@ class Reader:
         """Takes `Waters, Crystal`: a surname, a comma, and a word that is a given name, too."""
         n = self._n
         surname = family_before(n, index) if n.word(index).shape is Shape.TITLE and n.word(index).kind > Kind.PLAIN else None
-        if surname is not None and surname >= self._free and not n.is_capital(n.after(index)):
+        beyond = n.after(index)
+        alone = not (n.is_joined(index, beyond) and n.is_capital(beyond))
+        if surname is not None and surname >= self._free and alone:
             self._take(surname, index, is_person=True)
 
     def _take_person(self, index: int, to: int | None = None) -> None:
@@ -145,7 +147,8 @@ class Reader:
             given = n.after(last)
             if given is not None and self._is_given_after(first, given):
                 last = given
-        alone = seed.shape is Shape.TITLE and not n.is_capital(n.after(last))
+        beyond = n.after(last)
+        alone = seed.shape is Shape.TITLE and not (n.is_joined(last, beyond) and n.is_capital(beyond))
         listed = family_before(n, first) if alone else None
         if listed is not None and listed >= self._free:
             first = listed
