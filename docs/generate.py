@@ -17,6 +17,7 @@ from evalforge import errors
 from evalforge.config import SETTINGS
 from evalforge.core.signals import PREFIXES, RULES
 from evalforge.events import EVENTS
+from evalforge.inventory import MEANINGS, PLACES
 from evalforge.runs import INCOMPLETE
 
 DOCS = Path(__file__).parent
@@ -145,6 +146,19 @@ def routes() -> str:
     return table(("route", "what it does", "answers"), rows)
 
 
+def inventory() -> str:
+    """What is kept or handed out, a table for each place, and what the answers mean."""
+    parts = [table(("personal", "meaning"), ((personal.value, meaning) for personal, meaning in MEANINGS.items()))]
+    for place in PLACES:
+        rows = (
+            (row.shown or ", ".join(map(code, row.names)), row.source, row.personal.value, place.retention)
+            for row in place.rows
+        )
+        title = f"**{place.title[0].upper()}{place.title[1:]}**"
+        parts.append(f"{title}\n\n{table(('field', 'source', 'personal', 'kept'), rows)}")
+    return "\n" + "\n".join(parts)
+
+
 PARTS: dict[str, Callable[[], str]] = {
     "settings": settings,
     "signals": signals,
@@ -155,6 +169,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "exit_codes": exit_codes,
     "commands": commands,
     "routes": routes,
+    "inventory": inventory,
 }
 
 

@@ -139,7 +139,7 @@ async def erase(
     # Under all tombstones, so that rows which an interrupted erasure has left in files go too.
     rows = await packages.erase_rows(Tombstones(earlier, ring))
     counts[ROWS] = rows.row_count
-    record = replace(record, counts=dict(counts), tasks=_joined(_left_over(record, earlier), (*record.tasks, *rows.tasks)))
+    record = replace(record, counts=dict(counts), tasks=_joined(_told_before(record, earlier), (*record.tasks, *rows.tasks)))
     await store.save_erasure(record)
     emit("erasure.finished", erasure_id=record.id, kind=record.kind, task_count=len(record.tasks), **record.counts)
     return record
@@ -174,12 +174,15 @@ async def _held(store: Store, target: Target, now: datetime, *, is_first: bool) 
     return list(traces), earliest
 
 
-def _left_over(record: Erasure, earlier: Iterable[Erasure]) -> tuple[str, ...]:
-    """The tasks of interrupted erasures of the same target, which nobody has been told yet."""
+def _told_before(record: Erasure, earlier: Iterable[Erasure]) -> tuple[str, ...]:
+    """The tasks of earlier erasures of the same target.
+
+    Whether anybody was told of them and did them is not known here: an erasure may have broken off, and its caller may have
+    gone before the answer came.
+    """
     mine = frozenset((*record.user_hashes, *record.trace_keys))
-    same = [one for one in earlier if one.id != record.id and not mine.isdisjoint((*one.user_hashes, *one.trace_keys))]
-    told = {task for one in same if one.counts for task in one.tasks}
-    return tuple(task for one in same if not one.counts for task in one.tasks if task not in told)
+    same = (one for one in earlier if one.id != record.id and not mine.isdisjoint((*one.user_hashes, *one.trace_keys)))
+    return tuple(task for one in same for task in one.tasks)
 
 
 def _joined(known: tuple[str, ...], added: Iterable[str]) -> tuple[str, ...]:

@@ -129,7 +129,7 @@ def configure_logging(form: Literal["json", "console"], *, stream: TextIO | None
 
     Libraries are heard from WARNING up, by logger name and level only: their messages may quote what they handle.
     """
-    stream = stream or sys.stderr
+    handler = _Handler(stream)
     shared: list[structlog.typing.Processor] = [
         structlog.stdlib.add_log_level,
         _drop_foreign_message,
@@ -145,9 +145,8 @@ def configure_logging(form: Literal["json", "console"], *, stream: TextIO | None
         last = [
             structlog.stdlib.ProcessorFormatter.remove_processors_meta,
             _printable_fields,
-            structlog.dev.ConsoleRenderer(colors=stream.isatty(), timestamp_key="time", pad_event_to=18),
+            structlog.dev.ConsoleRenderer(colors=handler.stream.isatty(), timestamp_key="time", pad_event_to=18),
         ]
-    handler = _Handler(stream)
     handler.setFormatter(structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processors=last))
     root = logging.getLogger()
     root.handlers[:] = [handler]
@@ -166,6 +165,16 @@ class _Handler(logging.StreamHandler[TextIO]):
 
     The standard handler prints the message and its arguments when a library's call does not fit its own format.
     """
+
+    def __init__(self, stream: TextIO | None) -> None:
+        super().__init__(stream)
+        self._follows = stream is None
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Writes one line; to what standard error is by now, since a live display stands in for it while it draws."""
+        if self._follows:
+            self.stream = sys.stderr
+        super().emit(record)
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  (the standard library's name)
         """Says nothing: there is no safe place left to say it."""

@@ -28,6 +28,7 @@ RANKS = {
     "stores": 3,
     "exports": 3,
     "bootstrap": 4,
+    "inventory": 4,
     "service": 5,
     "scale": 5,
     "cli": 6,

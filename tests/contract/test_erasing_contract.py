@@ -14,6 +14,7 @@ from evalforge.core.capture import FailureCapture, document_id
 from evalforge.core.ports import COLLECTIONS, Checkpoint, DeadLetter, Erasure, ExportPackage, Lease, Store
 from evalforge.core.window import Window
 from evalforge.errors import SkippableError, StoreError
+from evalforge.inventory import PLACES
 from tests.captures import NOW, START_NS, capture, captures, merged, trace_id_of
 from tests.contract.stores import Place
 
@@ -250,6 +251,17 @@ async def test_every_document_of_every_collection_is_given(store: Store) -> None
     for documents in found.values():
         keys = [one.key for one in documents]
         assert keys == sorted(set(keys))
+
+
+async def test_every_field_that_is_written_is_in_the_inventory(store: Store) -> None:
+    await fill(store)
+    await store.save_erasure(erasure("erasure_2", key_count=40_001, tasks=("t",)))
+    for collection in COLLECTIONS:
+        places = [place for place in PLACES if f"{{prefix}}{collection}`" in place.title]
+        told = {name for place in places for name in place.names}
+        written = {name async for one in store.documents(collection) for name in one.document}
+        assert written
+        assert written - told == set()
 
 
 async def _get(store: Store, number: int) -> Any:

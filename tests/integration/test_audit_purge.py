@@ -202,6 +202,7 @@ def test_purge_deletes_everything_under_the_prefix_and_nothing_else(environment:
     assert run["captures"]["created"] == count
 
 
+@pytest.mark.long
 def test_purge_wants_to_be_meant(environment: dict[str, str]) -> None:
     count = len(trace_ids(environment))
     assert "FIRESTORE_COLLECTION_PREFIX" in purged(environment, "--prefix", "evalforge", "--yes", code=2).stderr
@@ -209,9 +210,13 @@ def test_purge_wants_to_be_meant(environment: dict[str, str]) -> None:
     assert "wants a letter" in purged(environment, "--prefix", "no such prefix", "--yes", "--force", code=2).stderr
     code, shown = on_a_terminal(environment, "purge", "--prefix", PREFIX, answers=[("again", "evalforge")])
     assert (code, "nothing was deleted" in shown) == (2, True)
+    where = "sqlite:///" if "CAPTURE_STORE" in environment else f"emulator at {environment['FIRESTORE_EMULATOR_HOST']}"
+    assert where in " ".join(shown.split()), "it is said which store is meant"
     assert len(trace_ids(environment)) == count
     code, shown = on_a_terminal(environment, "purge", "--prefix", PREFIX, answers=[("again", PREFIX)])
     assert (code, f"{count} documents deleted" in shown) == (0, True)
+    [logged] = [line for line in shown.replace("\r", "\n").splitlines() if "store.purged" in line]
+    assert " documents deleted " not in logged, "a line of the log stands above the line that counts, not in it"
     assert trace_ids(environment) == []
 
 

@@ -96,6 +96,22 @@ def test_the_page_on_a_terminal_shows_before_after_rule_totals_and_signals(tmp_p
         assert "hashed" in shown.splitlines()[-3] + shown.splitlines()[-4]
 
 
+def test_why_a_span_fails_stands_in_columns_and_a_hash_is_not_called_nothing() -> None:
+    verdict = {"eval_metric_type": "categorical", "value": "a_long_label_of_the_judge", "assessment": "fail", "status": "OK"}
+    shown = explain(
+        "-", content=json.dumps(span(evaluation={"house_style_of_answers": verdict})), COLUMNS="80"
+    ).stdout.decode()
+    reasons = shown.partition("The span ──")[0].splitlines()[2:]
+    starts = {line.index(part) for line in reasons for part in ("the span ended", "evaluation.") if part in line}
+    assert len(starts) == 1
+    wrapped = [line for line in reasons if line.strip() and "●" not in line]
+    assert wrapped
+    assert all(not line[: min(starts)].strip() for line in wrapped)
+    told = shown.splitlines()
+    [at] = [number for number, line in enumerate(told) if "hashed" in line and "user_id" in line]
+    assert "→ a keyed hash" in told[at + 2]
+
+
 def test_it_says_that_raw_data_follows_and_after_only_leaves_it_out() -> None:
     loud = explain("-", content=json.dumps(span()))
     assert b"personal data included" in loud.stderr

@@ -50,7 +50,7 @@ ATTRIBUTES = st.fixed_dictionaries(
 ITEMS = JSON | st.fixed_dictionaries({"id": JSON, "attributes": JSON | ATTRIBUTES})
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.lists(st.tuples(ITEMS, st.booleans()), max_size=6))
 def test_any_json_as_an_item_never_ends_a_run(items: list[tuple[Any, bool]]) -> None:
     parsed = [parse_apm(item) if is_apm else parse_llm_obs(item) for item, is_apm in items]

@@ -11,7 +11,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evalforge.core.privacy import KeyRing, Sanitizer, safe_trace_id, structure_of
@@ -173,7 +173,7 @@ def planted_spans(draw: st.DrawFn) -> tuple[str, Span]:
     return canary, span(**carriers[draw(st.sampled_from(sorted(carriers)))])
 
 
-@settings(max_examples=500, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=500)
 @given(planted_spans())
 def test_no_planted_value_comes_out(planted: tuple[str, Span]) -> None:
     canary, raw = planted
@@ -251,7 +251,7 @@ def hostile_spans(draw: st.DrawFn) -> Span:
     )
 
 
-@settings(max_examples=250, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=250)
 @given(hostile_spans())
 def test_any_json_in_any_field_only_skips_or_sanitizes(raw: Span) -> None:
     try:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evalforge.core.privacy import KeyRing, Sanitizer, TextPolicy, TraceContext
@@ -90,7 +90,7 @@ def spans(draw: st.DrawFn) -> Span:
 
 
 @pytest.mark.parametrize("policy", POLICIES)
-@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60)
 @given(spans())
 def test_sanitizing_twice_is_sanitizing_once(policy: str, raw: Span) -> None:
     sanitizer = Sanitizer(RING, POLICIES[policy])
@@ -111,7 +111,7 @@ def _without_empty(payload: Mapping[str, Any]) -> dict[str, Any]:
     return {section: value for section, value in payload.items() if value not in ({}, "")}
 
 
-@settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=150)
 @given(JSON)
 def test_scrubbed_arguments_keep_their_shape(arguments: Any) -> None:
     raw = span(input={"messages": [{"role": "assistant", "tool_calls": [{"name": "search", "arguments": arguments}]}]})
@@ -174,7 +174,7 @@ def wrapped(draw: st.DrawFn, key: str, value: str) -> Any:
     return node
 
 
-@settings(max_examples=250, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=250)
 @given(VALUES, st.data())
 def test_what_a_sensitive_key_holds_goes_everywhere_it_is_repeated(planted: tuple[str, str], data: st.DataObject) -> None:
     key, value = planted

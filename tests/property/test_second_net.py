@@ -12,7 +12,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evalforge.core.capture import FailureCapture, merge
@@ -61,7 +61,7 @@ def texts_in(node: Any) -> list[str]:
     return [node] if isinstance(node, str) else []
 
 
-@settings(max_examples=200, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=200)
 @given(planted_documents())
 def test_what_is_planted_is_found_once_and_for_all(planted: tuple[str, dict[str, Any]]) -> None:
     spelled, document = planted
@@ -108,7 +108,7 @@ def leaking_captures(draw: st.DrawFn) -> FailureCapture:
     return found
 
 
-@settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=150)
 @given(leaking_captures())
 def test_what_is_written_has_no_leak_and_is_written_once(one: FailureCapture) -> None:
     fitted, document = fitted_document(one)
@@ -118,7 +118,7 @@ def test_what_is_written_has_no_leak_and_is_written_once(one: FailureCapture) ->
     assert merged_document(fitted, document) is None
 
 
-@settings(max_examples=100, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=100)
 @given(leaking_captures(), leaking_captures())
 def test_a_stored_leak_goes_with_the_next_write(stored: FailureCapture, fresh: FailureCapture) -> None:
     """As an older sanitizer could have left it; after one write nothing is left to write."""
@@ -129,7 +129,7 @@ def test_a_stored_leak_goes_with_the_next_write(stored: FailureCapture, fresh: F
     assert merged_document(fitted_document(fresh)[0], standing) is None or merged is None
 
 
-@settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@settings(max_examples=40)
 @given(st.lists(leaking_captures(), min_size=1, max_size=4))
 def test_upserts_converge_in_any_order(parts: list[FailureCapture]) -> None:
     async def stored_after(order: list[FailureCapture]) -> str:

@@ -113,3 +113,19 @@ def test_a_program_that_only_imports_the_package_hears_nothing(capsys: pytest.Ca
     emit("service.misconfigured", problems=["PORT: got x"])
     captured = capsys.readouterr()
     assert captured.out + captured.err == ""
+
+
+def test_what_stands_in_for_standard_error_gets_the_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A live display does, while it draws: a line beside it would tear it apart."""
+    first, instead = io.StringIO(), io.StringIO()
+    monkeypatch.setattr("sys.stderr", first)
+    configure_logging("json")
+    emit("run.failed", run_id="run_1", code="r")
+    monkeypatch.setattr("sys.stderr", instead)
+    emit("run.failed", run_id="run_2", code="r")
+    assert [entry["run_id"] for entry in lines(first)] == ["run_1"]
+    assert [entry["run_id"] for entry in lines(instead)] == ["run_2"]
+    given = io.StringIO()
+    configure_logging("json", stream=given)
+    emit("run.failed", run_id="run_3", code="r")
+    assert [entry["run_id"] for entry in lines(given)] == ["run_3"]

@@ -194,7 +194,7 @@ def _expected_leaf_count(one: Span) -> int:
     )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(any_span(), st.sampled_from(POLICIES))
 def test_every_leaf_appears_exactly_once_with_an_outcome_and_a_rule(one: Span, policy: TextPolicy) -> None:
     found = explain(Sanitizer(RING, policy), one, ())
@@ -208,14 +208,14 @@ def test_every_leaf_appears_exactly_once_with_an_outcome_and_a_rule(one: Span, p
         assert (decision.after is NOTHING) <= (decision.outcome in (Outcome.DROPPED, Outcome.HASHED))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(any_span())
 def test_nothing_raw_stands_in_what_is_shown_without_before(one: Span) -> None:
     found = explain(Sanitizer(RING), one, ())
     assert SECRET not in _shown_after(found)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(any_span())
 def test_what_is_said_to_be_kept_stands_in_the_payload_and_what_is_dropped_does_not(one: Span) -> None:
     marked = replace(one, metadata={**one.metadata, "retries": 77_123, "nickname": 88_321})

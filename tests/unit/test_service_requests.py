@@ -235,6 +235,23 @@ async def test_erasures_that_may_not_and_nothing_sent_is_quoted(body: bytes, que
     assert caught.value.message.isprintable()
 
 
+@pytest.mark.parametrize(
+    ("body", "wants"),
+    [
+        (b"[]", "send a JSON object"),
+        (b"nonsense", "send a JSON object"),
+        (b'{"user_id": []}', "a text of 1 to 4096 characters, or a whole number of at most 256 bits"),
+        (b'{"user_id": ' + b"9" * 100 + b"}", "a text of 1 to 4096 characters, or a whole number of at most 256 bits"),
+        (b'{"trace_id": 7}', "a text of 1 to 4096 characters"),
+    ],
+    ids=lambda part: ascii(part)[:50],
+)
+async def test_a_refused_erasure_says_what_would_be_taken(body: bytes, wants: str) -> None:
+    with pytest.raises(RequestError) as caught:
+        erase_request(await read_body_fields(request_of(body)))
+    assert caught.value.message.endswith(wants)
+
+
 def test_the_published_schema_names_what_the_parsers_take() -> None:
     assert list(schema.RUN_PROPERTIES) == list(RUN_FIELDS)
     assert tuple(schema.EXPORT_PROPERTIES) == EXPORT_FIELDS

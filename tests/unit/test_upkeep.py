@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 from collections.abc import AsyncIterator, Callable, Mapping
 from datetime import UTC, datetime, timedelta
@@ -12,13 +13,24 @@ from typing import Any
 import pytest
 
 from evalforge.core.capture import FailureCapture, document_id
-from evalforge.core.ports import COLLECTIONS, Checkpoint, DeadLetter, Lease, Store, StoredDocument
+from evalforge.core.ports import (
+    COLLECTIONS,
+    Checkpoint,
+    DeadLetter,
+    Erasure,
+    ExportPackage,
+    Lease,
+    Store,
+    StoredDocument,
+)
 from evalforge.core.privacy import SANITIZER_VERSION, KeyRing, Sanitizer
 from evalforge.core.privacy.modes import TextPolicy
+from evalforge.core.privacy.net import kind_in
 from evalforge.core.signals import Thresholds
 from evalforge.core.span import Evaluation
 from evalforge.core.window import Window
 from evalforge.errors import RequestError, RunInProgressError, StoreUnavailableError
+from evalforge.exports.erasing import tasks_elsewhere
 from evalforge.ingest import Judge
 from evalforge.runs import LEASE_NAME
 from evalforge.upkeep import SHOWN_KEYS, AuditReport, audit, purge
@@ -267,6 +279,49 @@ async def test_a_checkpoint_with_a_leak_is_deleted_and_the_lease_is_not(place: S
     assert await store.load_checkpoint("llm_obs") is not None
     assert not mended.is_clean
     assert places_in(await audited(store)) == {("checkpoints", "holder", "email")}
+
+
+async def test_the_records_of_exports_and_erasures_are_no_leaks(store: Store) -> None:
+    """Their tasks name packages, and who asked for an erasure must be named: an audit would be red for good."""
+    for number, destination in enumerate(("file", "evals")):
+        await store.save_package(
+            ExportPackage(
+                f"export_20261124T22324{number}Z_238cf4c{number}",
+                NOW,
+                "jsonl",
+                destination,
+                {"user": True},
+                3,
+                hashlib.sha256(destination.encode()).hexdigest(),
+                90,
+                "delivered",
+            )
+        )
+    tasks = await tasks_elsewhere(store, {}, NOW)
+    record = Erasure("erasure_20261124T223343Z_a4944517", NOW, "user", EMAIL, ("u1a2b_" + "0" * 32,), ("0" * 32,), {}, tasks)
+    await store.save_erasure(record)
+    assert len(tasks) == 2
+    report = await audited(store)
+    assert (report.groups, report.seen["exports"], report.seen["tombstones"]) == ({}, 2, 1)
+
+
+async def test_ids_and_digests_that_look_like_something_are_no_leaks(store: Store) -> None:
+    """Of 20,000 digests 86 look like bank accounts: a dead letter or a checkpoint would be deleted for it."""
+    digests = [hashlib.sha256(str(number).encode()).hexdigest()[:32] for number in range(5_000)]
+    unlucky = [one for one in digests if kind_in(one) is not None]
+    assert len(unlucky) > 5
+    for one in unlucky:
+        await store.save_checkpoint(Checkpoint(f"source{one[:4]}", Window(0, 10), query_digest=one))
+        await store.keep([dataclasses.replace(letter(1, {"id": "str"}), id=one)])
+    report = await audited(store, fix=True)
+    assert (report.groups, report.removed) == ({}, 0)
+    assert report.seen["dead_letters"] == len(unlucky)
+
+
+async def test_what_a_task_says_beside_ids_of_ours_is_looked_at(store: Store) -> None:
+    tasks = (f"package export_20261124T223240Z_238cf4c5, written to {EMAIL!a}",)
+    await store.save_erasure(Erasure("e", NOW, "user", "dpo", (), (), {"captures": 0}, tasks))
+    assert places_in(await audited(store)) == {("tombstones", "tasks", "email")}
 
 
 async def test_many_documents_are_counted_and_few_are_named(place: SqlitePlace) -> None:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 SHOWN_KEYS = 3
 SHOWN_GROUPS = 40
+WIDE = 120
 
 
 @click.command(name="audit", short_help="Look through everything stored for personal data; --fix mends it.")
@@ -51,12 +52,13 @@ def command(fix: bool, after: str | None, as_json: bool) -> int:
             run_async(bootstrap.audit_once(settings, report, fix=fix, after=after, on_progress=on_progress))
     except BaseException:
         if report.position is not None:
-            click.echo(f"evalforge: to go on from here: evalforge audit --after {report.position}", err=True)
+            options = "--fix --after" if fix else "--after"
+            click.echo(f"evalforge: to go on from here: evalforge audit {options} {report.position}", err=True)
         raise
     if as_json:
         print_json(report.document(), indent=True, sort_keys=False)
     else:
-        console().print(report_view(report.document()))
+        console().print(report_view(report.document(), width=console().width))
     return 0 if report.is_clean else LEAKS_FOUND
 
 
@@ -86,11 +88,15 @@ def _progress(watching: bool) -> Iterator[Callable[[AuditReport], None] | None]:
         yield follow
 
 
-def report_view(report: Mapping[str, Any]) -> Group:
-    """The report as a few tables: what was looked at, what was found where, and what follows."""
-    seen = [counted(number, name.replace("_", " "), name.replace("_", " ")) for name, number in report["documents"].items()]
+def report_view(report: Mapping[str, Any], *, width: int) -> Group:
+    """The report as a few tables: what was looked at, what was found where, and what follows.
+
+    On less than `WIDE` columns a document is told by the beginning of its key; --json has all of it.
+    """
+    seen = [counted(number, _singular(name), name.replace("_", " ")) for name, number in report["documents"].items()]
     rows: list[tuple[str, RenderableType | str | None]] = [
         ("looked at", ", ".join(seen)),
+        ("only after", None if report["after"] is None else text(report["after"], "yellow")),
         ("rules", f"sanitizer version {report['sanitizer_version']}, and the second net"),
         ("leaking", counted(report["leaking_documents"], "document") if report["leaking_documents"] else None),
         ("outdated", _outdated(report)),
@@ -105,19 +111,27 @@ def report_view(report: Mapping[str, Any]) -> Group:
     ):
         groups = [group for group in report["leaks"] if group["owner"] == owner]
         if groups:
-            parts += [Text(), section(title), _groups(groups, fixing=report["fixing"])]
+            parts += [
+                Text(),
+                section(title),
+                _groups(groups, fixing=report["fixing"], longest_key=80 if width >= WIDE else 13),
+            ]
     return Group(*parts)
 
 
-def _groups(groups: Sequence[Mapping[str, Any]], *, fixing: bool) -> Table:
+def _singular(collection: str) -> str:
+    return collection.replace("_", " ").removesuffix("s")
+
+
+def _groups(groups: Sequence[Mapping[str, Any]], *, fixing: bool, longest_key: int) -> Table:
     table = Table(box=None, pad_edge=False, header_style="dim")
     table.add_column("kind", no_wrap=True)
     table.add_column("collection", no_wrap=True)
-    table.add_column("field", overflow="fold", ratio=2)
+    table.add_column("field", overflow="fold")
     table.add_column("documents", justify="right", no_wrap=True)
     if fixing:
         table.add_column("mended", justify="right", no_wrap=True)
-    table.add_column("such as", overflow="fold", ratio=1)
+    table.add_column("such as", no_wrap=True)
     for group in groups[:SHOWN_GROUPS]:
         is_left = group["documents"] > group["fixed"]
         cells = [
@@ -128,7 +142,7 @@ def _groups(groups: Sequence[Mapping[str, Any]], *, fixing: bool) -> Table:
         ]
         if fixing:
             cells.append(text(f"{group['fixed']:,}"))
-        table.add_row(*cells, text("\n".join(group["keys"][:SHOWN_KEYS]), "dim"))
+        table.add_row(*cells, Text("\n").join(text(key, "dim", limit=longest_key) for key in group["keys"][:SHOWN_KEYS]))
     if len(groups) > SHOWN_GROUPS:
         table.add_row(text("…"), text(""), text(f"{len(groups) - SHOWN_GROUPS:,} more; --json tells all", "dim"))
     return table
@@ -153,12 +167,22 @@ def _mended(report: Mapping[str, Any]) -> str | None:
 
 
 def _outcome(report: Mapping[str, Any]) -> Text:
+    from evalforge.upkeep import MENDED
+
+    if not any(report["documents"].values()):
+        return text("nothing is stored here, so there was nothing to look at", "yellow")
     if report["clean"]:
-        return text(
-            "clean: nothing personal was found" if not report["leaks"] else "clean: all that was found is mended",
-            "bold green",
-        )
-    left = counted(report["leaks_left"], "place")
-    ours = any(group["owner"] == "ingestion" and group["documents"] > group["fixed"] for group in report["leaks"])
-    advice = "; --fix mends them" if ours and not report["fixing"] else ""
-    return text(f"something personal stands in {left}{advice}", "bold red")
+        found = "nothing personal was found" if not report["leaks"] else "all that was found is mended"
+        return text(f"clean: {found}", "bold green")
+    left = [group for group in report["leaks"] if group["documents"] > group["fixed"]]
+    can_mend = [group["owner"] == "ingestion" and group["collection"] in MENDED for group in left]
+    # What --fix has left is written by others all the time: another round may find it at rest.
+    again = "run --fix again for" if report["fixing"] else "--fix mends"
+    advice = []
+    if any(can_mend):
+        advice.append(f"{again} {'them' if all(can_mend) else 'what ingestion wrote'}")
+    if any(group["owner"] == "others" for group in left):
+        advice.append("your own fields are yours to mend")
+    if any(group["owner"] == "ingestion" and group["collection"] not in MENDED for group in left):
+        advice.append("records of exports and erasures are never changed")
+    return text("; ".join([f"something personal stands in {counted(report['leaks_left'], 'place')}", *advice]), "bold red")

@@ -166,13 +166,18 @@ def _facts(stored: StoredCapture, document: Mapping[str, Any]) -> Table:
 
 
 def _signals(capture: FailureCapture) -> RenderableType:
+    return _with_rest(signals_grid(capture.signals[:_SHOWN_SIGNALS]), len(capture.signals) - _SHOWN_SIGNALS, "signal")
+
+
+def signals_grid(signals: Iterable[Signal]) -> Table:
+    """How bad, what and why, in three columns."""
     grid = Table.grid(padding=(0, 2, 0, 0))
-    for _ in range(3):
-        grid.add_column(overflow="fold")
-    for signal in capture.signals[:_SHOWN_SIGNALS]:
+    for is_whole in (True, True, False):
+        grid.add_column(overflow="fold", no_wrap=is_whole)
+    for signal in signals:
         style = SEVERITY_STYLE[signal.severity.label]
         grid.add_row(text(f"● {signal.severity.label}", style), text(signal.type.value), text(reason(signal)))
-    return _with_rest(grid, len(capture.signals) - _SHOWN_SIGNALS, "signal")
+    return grid
 
 
 def _occurrences(capture: FailureCapture) -> RenderableType:

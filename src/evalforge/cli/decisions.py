@@ -11,8 +11,8 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from evalforge.cli.cards import reason, section
-from evalforge.cli.screen import SEVERITY_STYLE, joined_counts, safe, text
+from evalforge.cli.cards import section, signals_grid
+from evalforge.cli.screen import joined_counts, safe, text
 from evalforge.core.privacy.explaining import NOTHING, Decision, Explanation, Outcome
 from evalforge.core.privacy.text.findings import MARK
 from evalforge.exports import json_bytes
@@ -55,9 +55,8 @@ def print_explanation(out: Console, explanation: Explanation, *, after_only: boo
     about = " · ".join(part for part in (sanitized.name or "unnamed", sanitized.span_kind, sanitized.ml_app) if part)
     out.print(Text.assemble((f" {safe(about, 200)} ", "reverse bold")))
     out.print(text(f"trace {sanitized.trace_id}  span {sanitized.span_id}", "dim"))
-    for signal in explanation.signals:
-        style = SEVERITY_STYLE[signal.severity.label]
-        out.print(Text.assemble((f"● {signal.severity.label} ", style), f"{signal.type.value}: ", text(reason(signal))))
+    if explanation.signals:
+        out.print(signals_grid(explanation.signals))
     if not explanation.signals:
         out.print(text("○ no signal fires: a healthy span is not stored at all; this is what would be left of it"))
     for name, decisions in groupby(explanation.decisions, key=lambda decision: decision.section):
@@ -153,7 +152,7 @@ def _after(decision: Decision, limit: int) -> Text:
     """What is stored, with its placeholders in the outcome's colour."""
     style = STYLE[decision.outcome]
     if decision.after is NOTHING:
-        return text("nothing", style)
+        return text("a keyed hash" if decision.outcome is Outcome.HASHED else "nothing", style)
     shown = _spelled(decision.after)
     if decision.outcome is not Outcome.SCRUBBED:
         return text(shown, style if decision.outcome is not Outcome.KEPT else "", limit=limit)

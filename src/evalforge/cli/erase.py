@@ -7,6 +7,7 @@ import sys
 import click
 from rich.console import Console
 
+from evalforge.cli import INTERRUPTED
 from evalforge.cli.cards import facts_grid
 from evalforge.cli.options import id_of, run_async
 from evalforge.cli.screen import console, counted, is_terminal, print_json, text
@@ -27,7 +28,7 @@ LONGEST_ACTOR = 200
 @click.option("--actor", metavar="NAME", default="cli", show_default=True, help="Who asks for it, for the record.")
 @click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
-def command(user_id: str | None, trace_id: str | None, actor: str, yes: bool, as_json: bool) -> None:
+def command(user_id: str | None, trace_id: str | None, actor: str, yes: bool, as_json: bool) -> int:
     """Erase what is held of one person, or of one trace, for good.
 
     Captures, dead letters and lines of exported files go; a tombstone without the id keeps the next runs from bringing them
@@ -46,7 +47,9 @@ def command(user_id: str | None, trace_id: str | None, actor: str, yes: bool, as
     trace = None if trace_id is None else id_of(trace_id, "--trace-id")
     if not yes and sys.stdin.isatty():
         who = "this person" if trace is None else "this trace"
-        click.confirm(f"Erase everything that is held of {who}? It cannot be undone.", abort=True, err=True)
+        if not click.confirm(f"Erase everything that is held of {who}? It cannot be undone.", err=True):
+            click.echo("evalforge: nothing was erased", err=True)
+            return INTERRUPTED
     form = one_setting("LOG_FORMAT", "console" if is_terminal() else "json")
     configure_logging(form, level="WARNING" if is_terminal() and not as_json else "INFO")
     record = run_async(bootstrap.erase_once(settings, actor=actor.strip(), user_id=user, trace_id=trace))
@@ -56,6 +59,7 @@ def command(user_id: str | None, trace_id: str | None, actor: str, yes: bool, as
         print_json(erasure_document(record), indent=True, sort_keys=False)
     else:
         print_record(console(), record)
+    return 0
 
 
 def print_record(out: Console, record: Erasure) -> None:

@@ -70,10 +70,21 @@ def _check_prefix(settings: Settings, prefix: str, *, force: bool) -> None:
 def _confirm(settings: Settings, prefix: str) -> None:
     if not sys.stdin.isatty():
         raise RequestError("--yes: wanted where nobody can be asked; nothing was deleted", field="--yes")
-    place = settings.shown()["CAPTURE_STORE"]
+    place = _place(settings)
     click.echo(f"This deletes everything under {safe(prefix, 100)} in {safe(place, 200)}. It cannot be undone.", err=True)
     if click.prompt("Type the prefix again", default="", show_default=False, err=True) != prefix:
         raise RequestError("--prefix: what was typed is another one; nothing was deleted", field="--prefix")
+
+
+def _place(settings: Settings) -> str:
+    """Which store it is, so that nobody deletes in another one than they think."""
+    shown = settings.shown()
+    if settings.sqlite_path is not None:
+        return shown["CAPTURE_STORE"]
+    if settings.firestore_emulator_host:
+        return f"the Firestore emulator at {settings.firestore_emulator_host}"
+    project = settings.google_cloud_project or "of the credentials"
+    return f"Firestore, project {project}, database {settings.firestore_database}"
 
 
 @contextmanager

@@ -64,16 +64,16 @@ async def _body(request: Request) -> bytes:
     return bytes(received)
 
 
-def _body_fields(body: bytes) -> list[tuple[str, Any]]:
+def _body_fields(body: bytes, wants: str = "send a JSON object, or nothing") -> list[tuple[str, Any]]:
     if not body.strip():
         return []
     try:
         # Pairs, not a dict: a field that stands twice must not hide behind its last value.
         pairs = json.loads(body, object_pairs_hook=_Pairs, parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
-        raise RequestError("the body is not JSON; send a JSON object, or nothing") from error
+        raise RequestError(f"the body is not JSON; {wants}") from error
     if not isinstance(pairs, _Pairs):
-        raise RequestError("the body is not a JSON object; send a JSON object, or nothing")
+        raise RequestError(f"the body is not a JSON object; {wants}")
     return list(pairs)
 
 
@@ -126,6 +126,14 @@ ERASE_FIELDS = ("user_id", "trace_id", "actor")
 """The fields of an erasure request: exactly one of the first two, and who asks."""
 
 
+_LONGEST = {"user_id": 4_096, "trace_id": 4_096, "actor": 200}
+_ERASE_WANTS = {
+    "user_id": "a text of 1 to 4096 characters, or a whole number of at most 256 bits",
+    "trace_id": "a text of 1 to 4096 characters",
+    "actor": "a printable text of 1 to 200 characters",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class EraseRequest:
     """Whom or what a caller wants erased: exactly one of the ids is set. Printing it shows neither."""
@@ -143,7 +151,7 @@ async def read_body_fields(request: Request) -> list[tuple[str, Any]]:
     """
     if request.url.query:
         raise RequestError("the query must be empty: send the id in a JSON body, since URLs are logged on the way")
-    return _body_fields(await _body(request))
+    return _body_fields(await _body(request), wants="send a JSON object")
 
 
 def erase_request(fields: Iterable[tuple[str, Any]]) -> EraseRequest:
@@ -160,14 +168,13 @@ def erase_request(fields: Iterable[tuple[str, Any]]) -> EraseRequest:
             continue
         if name in found:
             raise RequestError(f"{name} is given twice; send it once", field=name)
-        longest, wants = (200, "a printable text") if name == "actor" else (4_096, "a text")
         if name == "user_id" and isinstance(value, int) and not isinstance(value, bool):
-            wants, is_good = "a text or a whole number", value.bit_length() <= 256
+            is_good = value.bit_length() <= 256
         else:
-            is_good = isinstance(value, str) and bool(value.strip()) and len(value) <= longest
+            is_good = isinstance(value, str) and 0 < len(value.strip()) <= len(value) <= _LONGEST[name]
             is_good = is_good and (name != "actor" or value.isprintable())
         if not is_good:
-            raise RequestError(f"{name}: wants {wants} of 1 to {longest} characters", field=name)
+            raise RequestError(f"{name}: wants {_ERASE_WANTS[name]}", field=name)
         found[name] = value
     if ("user_id" in found) == ("trace_id" in found):
         raise RequestError("wants exactly one of user_id and trace_id", field="user_id")

@@ -54,6 +54,31 @@ GATE_ROWS: tuple[GateRow, ...] = (
     ),
     GateRow("spaced digits", r"[0-9](?:[ .,_\-]{1,3}[0-9]){6}", ("4 1 1 1 2 2 2", "5-5-5-0-1-4-7")),
     GateRow(
+        "letters or digits one by one",
+        r"(?:^|[^0-9A-Za-z])[0-9A-Za-z](?:[^0-9A-Za-z\f]{1,7}[0-9A-Za-z]){3}(?:$|[^0-9A-Za-z])|[0-9]{2}(?:[,;|\s\"']{1,4}[0-9]{1,2}){4}",
+        (
+            "M a r i a",
+            "J-O-H-N S-M-I-T-H",
+            "j-@-x-.-f-r",
+            "'4' '1' '7' '9'",
+            "4, 1, 7, 9, 2",
+            "41\n79\n21\n72\n9",
+            '"07", "08", "96", "07", "60"',
+        ),
+    ),
+    GateRow(
+        "character codes",
+        r"(?i:code|point|codes|points|chr|char|bytes|bytearray|uint8array|from|of)\s?\(? ?\[?\s?[0-9]"
+        r"|[0-9]{2,3}(?:\s?,\s?[0-9]{2,3}){4}",
+        ("String.fromCharCode(109,118)", "chr(109)+chr(118)", "[109, 118, 111, 64, 120]"),
+    ),
+    GateRow(
+        "line break in a number or address",
+        r"[0-9][^\s]{0,48}[ \t]?\r?\n[ \t]?[^\s]{0,48}[0-9]",
+        ("+48 596\n 709 477", "10.20.\n30.40", "JK42\n8478A"),
+    ),
+    GateRow("handle with a number", r"[A-Za-z0-9_.]{2}#[0-9]{4}(?:[^0-9]|$)", ("gill#0740",)),
+    GateRow(
         "number words",
         rf"(?i:(?:\b(?:{_NUMBER_WORDS})\b[ ,.\-]{{1,3}}){{4}})",
         ("five five five zero one four seven",),
@@ -84,7 +109,7 @@ GATE_ROWS: tuple[GateRow, ...] = (
     ),
     GateRow(
         "address of a page",
-        r"(?i:://|\bwww\.|mailto:|tel:|[a-z]\.(?:com|net|org|io|de|fr|uk|co)/)",
+        r"(?i:://|\bwww\.|mailto:|tel:|\bdata:|[a-z]\.(?:com|net|org|io|de|fr|uk|co)/)",
         ("https://example.com/u/jane", "www.example.com", "example.com/u/jane"),
     ),
     GateRow(
@@ -143,8 +168,9 @@ GATE_ROWS: tuple[GateRow, ...] = (
     ),
     GateRow(
         "home folder",
-        r"(?i:[/\\](?:home|users|documents and settings|export/home)[/\\]{1,2}|/root/|(?:^|\s)~[a-z]|file:/)",
-        ("/home/jane/x.py", "C:\\Users\\jane\\x", "/Users/jane"),
+        r"(?i:[/\\](?:home|users|documents and settings|export/home)[/\\]{1,2}|/root/"
+        r"|(?:^|\s)~[a-z]|~[a-z_][a-z0-9_.-]{0,31}/|file:/)",
+        ("/home/jane/x.py", "C:\\Users\\jane\\x", "/Users/jane", "(~jane/x)"),
     ),
     GateRow(
         "coordinates",
@@ -188,4 +214,5 @@ def gate() -> Any:
     options.encoding = re2.Options.Encoding.LATIN1
     options.never_capture = True
     options.max_mem = 64 << 20
+    options.log_errors = False
     return re2.compile("|".join(f"(?:{row.pattern})" for row in GATE_ROWS).encode("ascii"), options)

@@ -13,6 +13,7 @@ import re2
 from evalforge.core.privacy.fields import FIELDS
 from evalforge.core.privacy.keys import MAX_KEY_LENGTH, KeyClass, KeyVerdict, verdict_on
 from evalforge.core.privacy.pairs import VALUE_KEYS, after_names, named_verdict, pair_name
+from evalforge.core.privacy.sensitive import SHAPED_KINDS, kind_under
 from evalforge.core.privacy.text.findings import is_text_mark
 from evalforge.core.privacy.text.network import is_public_host
 from evalforge.core.privacy.values import is_mark
@@ -29,7 +30,16 @@ Values = dict[tuple[str, KeyVerdict], None]
 """Values as texts with the verdicts on their keys, each pair once, in the order in which they were met."""
 
 _ECHOING = frozenset(KeyClass) - {KeyClass.TEXT, KeyClass.HARMLESS}
-_PAIRS = re2.compile(r'([A-Za-z][\w.\-]{1,40})=(?:"([^"\n]{1,200})"|([^\s&;,"]{1,200}))')
+
+
+def _options() -> Any:
+    options = re2.Options()
+    options.max_mem = 64 << 20
+    options.log_errors = False  # where memory runs out RE2 takes a slower way to the same answer
+    return options
+
+
+_PAIRS = re2.compile(r'([A-Za-z][\w.\-]{1,40})=(?:"([^"\n]{1,200})"|([^\s&;,"]{1,200}))', _options())
 _LABEL = re.compile(r"[A-Za-z][A-Za-z0-9_.\-]{0,30}(?: [A-Za-z0-9_.\-]{1,30}){0,3}")
 _FIELD_BORDERS = re.compile(r"[,;|][ \t]")
 
@@ -174,7 +184,15 @@ class _Gathering:
             if colon and 2 < len(part) <= 260:
                 label = label.strip(" \t>*-\"'({[")
                 if _LABEL.fullmatch(label):
-                    self.pair(label, value.strip(" \t,\"')}]"))
+                    self.said(label, value)
+
+    def said(self, label: str, text: str) -> None:
+        """What a line says of the thing that its label names, where it says more than words."""
+        verdict = _says("", label)[0]
+        if verdict is not None:
+            value = _value_of(text, verdict)
+            if kind_under(verdict) not in SHAPED_KINDS or "@" in value or any(map(str.isdigit, value)):
+                self.pair(label, value)
 
     def pair(self, key: str, value: str) -> None:
         self.node_count += 1
@@ -191,6 +209,38 @@ class _Gathering:
             and not (verdict.key_class is KeyClass.NETWORK and is_nobodys_host(text))
         ):
             self.found[text, verdict] = None
+
+
+_QUOTED_VALUE = re.compile(r"""[ \t]*(?:"([^"]{0,260})"|'([^']{0,260})')""")
+_SENTENCE = re.compile(r"[.!?](?=\s)|[}\])]")
+_SCHEME = re.compile(r"(?i)(?:(?:bearer|basic|token|digest)[ ]{1,3})?[^\s,;]{1,260}")
+_NAME_WORDS = re.compile(r"(?:[^\W\d_a-z][\w'’.\-]*[ \t]*){1,5}")
+_ONE_WORD = frozenset({KeyClass.CREDENTIAL, KeyClass.SESSION, KeyClass.USER_ID, KeyClass.NETWORK})
+_MAX_SAID_WORDS = 5
+
+
+def _value_of(text: str, verdict: KeyVerdict) -> str:
+    """What stands behind a label: what is quoted, one code, a short phrase, an address; of a sentence the name it begins
+    with.
+    """
+    quoted = _QUOTED_VALUE.match(text)
+    if quoted is not None:
+        return quoted[1] or quoted[2] or ""
+    value = text.strip(" \t,\"')}]")
+    if verdict.key_class in _ONE_WORD:
+        code = _SCHEME.match(value)
+        return code[0] if code is not None else ""
+    end = _SENTENCE.search(value)
+    is_followed = end is not None and end[0] in ".!?" and len(value) > end.end() + 1
+    if end is not None and len(value[: end.start()].split()) > 1:
+        value = value[: end.start()]
+    count = len(value.split())
+    if (count <= _MAX_SAID_WORDS and not is_followed) or any(map(str.isdigit, value)):
+        return value
+    name = _NAME_WORDS.match(value)
+    if name is not None:
+        return name[0].strip()
+    return value if count <= _MAX_SAID_WORDS else ""
 
 
 def is_nobodys_host(text: str) -> bool:

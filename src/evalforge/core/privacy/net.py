@@ -36,6 +36,9 @@ OPEN_TEXT = "open_text"
 SECOND_NET = "second_net"
 """The kind under which a capture's `redactions` counts what the net closed."""
 
+UNREADABLE = "unreadable"
+"""The kind of a text that breaks the detectors."""
+
 _K = TextKind
 _LIKE_OUR_OWN = frozenset({_K.NUMBER, _K.CODE, _K.WORD, _K.PERSON, _K.ADDRESS, _K.ENCODED})
 """Kinds without a shape of their own: ids and digests that a payload keeps look the same. In prose they are no ids."""
@@ -136,7 +139,12 @@ def _suspects(document: Mapping[str, Any]) -> dict[Any, str]:
     found: dict[Any, str] = {}
     unknown = [text for text in texts if text not in _harmless]
     for text in _worth_a_look(unknown):
-        kind_name = None if _OWN_LINK.fullmatch(text) else kind_in(text)
+        if _OWN_LINK.fullmatch(text):
+            continue
+        try:
+            kind_name = kind_in(text)
+        except Exception:  # noqa: BLE001 - what cannot be looked at is closed, and must not be told
+            kind_name = UNREADABLE
         if kind_name is not None:
             found[text] = kind_name
     _remember_harmless(text for text in unknown if len(text) <= _MAX_REMEMBERED_LENGTH and text not in found)
@@ -158,7 +166,7 @@ def _remember_harmless(texts: Iterable[str]) -> None:
 
 
 def _worth_a_look(texts: list[str]) -> set[str]:
-    joined = "\n".join(texts)
+    joined = "\f".join(texts)  # white space that no row reads across, as a line break inside a text is
     # One byte a character, so that places in the bytes are places in the text.
     data = joined.encode("ascii", "replace")
     search = gate().search

@@ -85,6 +85,8 @@ _PLAIN_KINDS = frozenset({_T.PERSON, _T.ADDRESS, _T.SECRET, _T.SESSION, _T.USER}
 _DIGITS_OF_IDS = 6
 _NUMBERED = frozenset({_T.PHONE, _T.CARD, _T.IBAN, _T.ID, _T.DATE, _T.PLATE, _T.USER})
 """Kinds that are numbers and look alike: there the key knows better."""
+SHAPED_KINDS = frozenset({_T.EMAIL, _T.PHONE, _T.CARD, _T.IBAN, _T.ID, _T.IP, _T.MAC, _T.DATE, _T.PLATE, _T.GEO, _T.WALLET})
+"""Kinds whose values have a digit or an at sign: `Email: drafted correctly` tells no address."""
 _BY_CLASS_ONLY = frozenset({KeyClass.USER_ID, KeyClass.SESSION, KeyClass.CREDENTIAL})
 _WORD = re.compile(r"[^\W_]+")
 

@@ -110,13 +110,27 @@ def fodselsnummer(digits: str) -> bool:
     )
 
 
+def south_african(digits: str) -> bool:
+    """South Africa, identity number: a date of birth, a sequence, citizenship, and Luhn's check over 13 digits."""
+    return luhn(digits) and 1 <= int(digits[2:4]) <= 12 and 1 <= int(digits[4:6]) <= 31 and digits[10] in "012"
+
+
+def resident_id(digits: str) -> bool:
+    """China, resident identity number: 17 digits with a date of birth, ISO 7064 MOD 11-2."""
+    weights = tuple(2**n % 11 for n in range(17, 0, -1))
+    check = (12 - _weighted(digits[:17], weights) % 11) % 11
+    return check == int(digits[17]) and digits[6:8] in ("19", "20") and 1 <= int(digits[10:12]) <= 12
+
+
 BY_LENGTH: dict[int, tuple[Callable[[str], bool], ...]] = {
     9: (luhn, bsn, tfn),
     10: (nhs, luhn),
     11: (cpf, pesel, steuer_id, fodselsnummer),
     12: (verhoeff,),
+    13: (south_african,),
     14: (cnpj,),
     15: (nir, luhn),
+    18: (resident_id,),
 }
 """The schemes of purely numeric national ids, by number of digits."""
 

@@ -30,7 +30,11 @@ _DATED = re.compile(r"20[12][0-9][01][0-9](?:[0-3][0-9])?|[01][0-9][0-3][0-9]")
 _MODEL_PART = re.compile(
     r"(?i)v?[0-9]{1,3}[a-z]{0,2}[0-9]?|[0-9]{1,4}[bmk]|[a-z]{1,3}[0-9]{1,2}[a-z]?|[0-9]{1,2}x[0-9]{1,3}[bm]?|[0-9]{4}|q[0-9]_[0-9a-z]{1,3}"
 )
-_COMMIT = re.compile(r"(?:commit|sha|revision|rev|git|checkout|head|merge|build|digest|checksum|etag)[\"'(:@ =]{1,4}$")
+_COMMIT = re.compile(
+    r"(?:commits?|hash|sha|revision|rev|git|checkout|head|merge|build|digest|checksum|etag)[\"'(:@ =]{1,4}$"
+)
+_AT_COMMIT = re.compile(r"(?:\b(?:at|since)[ (`'\"]{1,3})$")
+_COMMIT_LENGTHS = frozenset({7, 8, 9, 10, 11, 12, 40})
 _ADDRESS = re.compile(r"0x(?:0000)?[0-9a-f]{6,12}")
 _SEPARATORS = re.compile(r"[_.\-/+=:~]+")
 
@@ -45,12 +49,19 @@ def _token(view: View, match: Match) -> Iterable[Finding]:
         return ()
     if _ADDRESS.fullmatch(stripped.lower()) and view.before(start, 5).endswith("at "):
         return ()  # where an object lies in memory
-    if re.fullmatch("[0-9a-f]{7,40}", stripped) and _COMMIT.search(view.before(start, 16)):
+    if is_commit(stripped, view.before(start, 16)):
         return ()
     if view.plain[end : end + 1] == "@" or (start and view.plain[start - 1] == "@"):
         return ()
     kind = TextKind.ENCODED if decoded_run(stripped) is not None else TextKind.CODE
     return (view.found(start, end, kind, view.text[start:end]),)
+
+
+def is_commit(token: str, before: str) -> bool:
+    """Whether a token is the hash of a commit, short or whole, by the words in lower case that stand before it."""
+    if not re.fullmatch("[0-9a-f]{7,40}", token):
+        return False
+    return _COMMIT.search(before) is not None or (_AT_COMMIT.search(before) is not None and len(token) in _COMMIT_LENGTHS)
 
 
 @lru_cache(maxsize=4096)

@@ -9,7 +9,7 @@ from evalforge.core.privacy.text.detector import LETTER, Detector, Match, View
 from evalforge.core.privacy.text.findings import Finding, TextKind
 from evalforge.core.privacy.vocabulary import is_known_words, is_word, listed
 
-_TOP_DOMAINS = listed(
+TOP_DOMAINS = listed(
     "com org net edu gov mil int info biz name dev app io ai co me tv cc eu us uk de fr es it nl be ch at se no "
     "dk fi pl cz sk hu "
     "ro bg gr pt ie ru ua by tr il ae sa ir in pk bd lk cn jp kr tw hk sg my th vn ph id au nz za ng ke gh eg ma "
@@ -74,9 +74,9 @@ def _loose(view: View, match: Match) -> Iterable[Finding]:
     top = domain[match.start(4) - match.start(3) :].lower()
     is_marked = any(mark in at for mark in "[({<")
     is_spelled = any(dot.strip(" []{}()<>_-").isalpha() for dot in dots)
-    if not is_marked and top not in _TOP_DOMAINS:
+    if not is_marked and top not in TOP_DOMAINS:
         return ()
-    if at.strip() == "@" and any("," in dot or dot != dot.strip() for dot in dots) and top not in _TOP_DOMAINS:
+    if at.strip() == "@" and any("," in dot or dot != dot.strip() for dot in dots) and top not in TOP_DOMAINS:
         return ()
     if at.strip().isalpha() or at.strip("_-") != at:
         name = view.plain[slice(*local)].lower()
@@ -115,6 +115,24 @@ def _handle(view: View, match: Match) -> Iterable[Finding]:
     return (view.found(start, end, TextKind.USER, name.casefold()),)
 
 
+_NUMBERED = listed(
+    "issue issues pr prs mr bug ticket case order invoice number no item build job run page section step chapter room apt "
+    "unit suite line row test task question answer sample example case patch pull merge commit story epic card table "
+    "figure appendix note rule version release port code error request trace span chunk doc document id"
+)
+"""What has a number of its own: `issue#1234` is nobody."""
+
+
+def _tagged(view: View, match: Match) -> Iterable[Finding]:
+    """`gill#0740`, as a chat calls its users."""
+    start, end = match.span(1)
+    name = view.plain[start:end].lower()
+    head = re.split(r"[#_.\-]", name)[-2]
+    if head in _NUMBERED or head.isdigit():
+        return ()
+    return (view.found(start, end, TextKind.USER, name),)
+
+
 DETECTORS: tuple[Detector, ...] = (
     Detector(
         "email",
@@ -142,5 +160,11 @@ DETECTORS: tuple[Detector, ...] = (
         rf"(?:^|[^0-9{LETTER}_@./+\-])(@[A-Za-z_\xaa-\xff][0-9{LETTER}_.\-]{{1,40}})",
         _handle,
         gate=EMAIL_GATE,
+    ),
+    Detector(
+        "handle_with_number",
+        rf"(?:^|[^0-9{LETTER}_/.#\-])([0-9{LETTER}_.]{{2,32}}#[0-9]{{4}})(?:$|[^0-9{LETTER}_#])",
+        _tagged,
+        gate=r"#[0-9]{4}",
     ),
 )

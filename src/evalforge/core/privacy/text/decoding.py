@@ -47,6 +47,18 @@ _ESCAPE = re.compile(
     r"|(?P<octal>(?:\\[0-3][0-7]{2})+)"
 )
 _BREAKS = {"n": "\n", "t": "\t", "r": "\r"}
+_INLINE = "a|abbr|b|bdi|big|code|em|font|i|ins|mark|s|small|span|strong|sub|sup|tt|u|var|wbr"
+_IN_TOKEN, _GOES_ON = r"(?<=[\w.@+\-:/ >])", r"(?=[\w.@+\-:/ <])"
+_EMPTY_TAG = re.compile(
+    rf"{_IN_TOKEN}(?:<({_INLINE})(?: [^<>\n]{{0,200}})?></\1>|<(?:{_INLINE}) ?/>|<wbr>|<!--[^<>\n]{{0,200}}-->){_GOES_ON}",
+    re.IGNORECASE,
+)
+_TAG_IN_NUMBER = re.compile(rf"(?<=[0-9@])</?(?:{_INLINE})>(?=[0-9@.])|(?<=[.])</?(?:{_INLINE})>(?=[0-9])", re.IGNORECASE)
+_STARS_IN_TOKEN = re.compile(r"(?<![\w*])([0-9A-Z]{1,12})\*\*([0-9A-Z]{3,24})\*\*(?![\w*])")
+_DATA = re.compile(
+    r"(?i)\b(data:[a-z]{1,20}/[a-z0-9.+\-]{1,60}(?:;[a-z0-9=\-]{1,40}){0,3},)((?:%[0-9a-f]{2}|[^\s\"'<>%]){1,65536})"
+)
+_ENDS_DATA = re.compile(r"[\s\"'<>]+")
 
 
 def plain_form(text: str) -> str | None:
@@ -75,7 +87,13 @@ def _decoded_once(text: str) -> str:
         text = _CONTROL.sub(_seen, _TERMINAL.sub("", text))
     if "\\" in text:
         text = _without_escapes(text)
+    if "<" in text:
+        text = _TAG_IN_NUMBER.sub("", _EMPTY_TAG.sub("", text))
+    if "**" in text:
+        text = _STARS_IN_TOKEN.sub(_without_stars, text)
     if "%" in text:
+        if "data:" in text or "DATA:" in text:
+            text = _DATA.sub(_of_data, text)
         text = _PERCENT_U.sub(_of_code_point, _PERCENT.sub(_of_percent, text))
     if "&" in text:
         text = _ENTITY.sub(_of_entity, text)
@@ -117,6 +135,22 @@ def _of_hex_escapes(match: re.Match[str]) -> str:
 def _of_code_point(match: re.Match[str]) -> str:
     code = int(next(group for group in match.groups() if group), 16)
     return chr(code) if code <= 0x10FFFF else match[0]
+
+
+def _without_stars(match: re.Match[str]) -> str:
+    """`CE62**8841D**` is one code that a part of is set in bold; `2**10**3` a power."""
+    return match[1] + match[2] if len(match[0]) > 10 else match[0]
+
+
+def _of_data(match: re.Match[str]) -> str:
+    """A value in a URL stays in one piece when it is decoded: what would end the URL becomes `_`."""
+    value = match[2]
+    for _ in range(MAX_ROUNDS):
+        decoded = _PERCENT.sub(_of_percent, value)
+        if decoded == value:
+            break
+        value = decoded
+    return match[1] + _ENDS_DATA.sub("_", value)
 
 
 def _of_percent(match: re.Match[str]) -> str:

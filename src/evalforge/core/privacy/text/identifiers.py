@@ -11,7 +11,21 @@ from typing import Any
 
 import re2
 
-from evalforge.core.privacy.text import assignments, codes, contacts, national, network, numbers, paths, secrets
+from evalforge.core.privacy.text import (
+    assignments,
+    broken,
+    codes,
+    contacts,
+    national,
+    network,
+    numbers,
+    paths,
+    records,
+    secrets,
+    spelled,
+    tables,
+    told,
+)
 from evalforge.core.privacy.text.detector import Check, Detector, View, compiled, matches, options, uncounted
 from evalforge.core.privacy.text.findings import Finding
 
@@ -23,10 +37,19 @@ DETECTORS: tuple[Detector, ...] = (
     *codes.SURE,
     *paths.DETECTORS,
     *numbers.DETECTORS,
+    *spelled.DETECTORS,
+    *tables.DETECTORS,
     *assignments.DETECTORS,
+    *told.DETECTORS,
+    *records.DETECTORS,
     *codes.DETECTORS,
 )
 """All detectors, the surest first: where two find the same place, the earlier one says what it is."""
+
+_BREAKABLE = frozenset(
+    detector.name for detector in (*network.DETECTORS, *contacts.DETECTORS, *national.DETECTORS, *numbers.DETECTORS)
+)
+"""What is also looked for where a line break parts it."""
 
 _MARK = re2.compile(rb"\[(?:redacted[:a-z ]{0,20}[0-9]*|[A-Z]{2,8}_[1-9][0-9]{0,4})\]", options())
 
@@ -59,20 +82,36 @@ def find_identifiers(text: str) -> list[Finding]:
         MemoryError: RE2 had too little memory to say what stands in the text.
     """
     view = View.of(text)
+    found = _found_in(view)
+    if "\n" in text:
+        found = [*_over_breaks(view), *found]
+    if found and "[" in text:
+        return list(_around_marks(view, found))
+    return found
+
+
+def _found_in(view: View, only: frozenset[str] | None = None) -> list[Finding]:
     gate_set, rows, opens = _scan()
     hits = gate_set.Match(view.shadow)
     if not hits:
         raise MemoryError("the gates ran out of memory")
-    if len(hits) == 1:
-        return []
     found: list[Finding] = []
+    if len(hits) == 1:
+        return found
     for rank in sorted(rank for gate in hits for rank in opens[gate]):
+        if only is not None and DETECTORS[rank].name not in only:
+            continue
         _, pattern, check = rows[rank]
         for match in matches(pattern, view.shadow):
             found.extend(check(view, match))
-    if found and "[" in text:
-        return list(_around_marks(view, found))
     return found
+
+
+def _over_breaks(view: View) -> Iterator[Finding]:
+    """What stands on two lines, by the places of both halves."""
+    for joined, middle, begin, behind in broken.joined_at_breaks(view):
+        for finding in broken.parted(joined, middle, _found_in(joined, _BREAKABLE)):
+            yield Finding(begin - middle + finding.start, behind - middle + finding.end, finding.kind, finding.identity)
 
 
 def _around_marks(view: View, findings: Iterable[Finding]) -> Iterator[Finding]:

@@ -23,7 +23,9 @@ MAX_WORD_LENGTH = 40
 _MAX_KNOWN_FORMS = 500_000
 _CAMEL_PIECE = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")  # linear: each character is tried at most twice
 _ORDINAL = re.compile(
-    r"[0-9]{1,4}(?:st|nd|rd|th|s|x|k|m|am|pm|a|p|d|h|min|[kmgt]i?b|ms|px|mg|ml|kg|km|cm|mm|lbs?|hrs?|yo|yr)", re.IGNORECASE
+    r"[0-9]{1,4}(?:st|nd|rd|th|s|x|k|m|am|pm|a|p|d|h|min|[kmgt]i?b|ms|px|mg|ml|kg|km|cm|mm|lbs?|hrs?|yo|yr)"
+    r"|0x[0-9a-f]{1,4}|[0-9]{1,2}'(?:[0-9]{1,2})?",
+    re.IGNORECASE,
 )
 
 

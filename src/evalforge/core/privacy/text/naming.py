@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from evalforge.core.privacy.text import word_tables as table
 from evalforge.core.privacy.text.ambiguous import is_cued_everyday, is_short_code, is_shouted_name, names_someone
+from evalforge.core.privacy.text.codes import is_commit
 from evalforge.core.privacy.text.cues import named_by_cue
 from evalforge.core.privacy.text.full_names import family_before, full_name_at, written_names
 from evalforge.core.privacy.text.lexicon import Kind, Lexicon
@@ -93,7 +94,9 @@ class Reader:
         elif shape is Shape.UPPER and len(word.base) <= 5 and word.base.isascii() and word.base.isalpha():
             if is_shouted_name(n, index):  # else an acronym
                 self._take_person(index)
-        elif not is_short_code(n, index):
+        elif not is_short_code(n, index) and not is_commit(
+            token, n.text[max(0, n.start(index) - 16) : n.start(index)].lower()
+        ):
             self._take_unknown(index, word)
 
     def _take_listed(self, index: int) -> None:

@@ -181,7 +181,7 @@ DETECTORS: tuple[Detector, ...] = (
     Detector(
         "url",
         rf"(?i)\b(?:[a-z][a-z0-9+.\-]{{1,30}}://|(?:mailto|sip|sips|xmpp|geo|magnet|skype|whatsapp|urn:uuid):)[^\s\"'<>`|\\^{{}}]+"
-        rf"|\bwww\.[0-9{LETTER}.\-]{{3,}}(?:/[^\s\"'<>`|\\^{{}}]*)?|\bdata:[a-z]+/[a-z0-9.+\-]+(?:;[a-z0-9=\-]+){{0,3}},[^\s\"'<>]{{4,}}",
+        rf"|\bwww\.[0-9{LETTER}.\-]{{3,}}(?:/[^\s\"'<>`|\\^{{}}]*)?|\bdata:[a-z]+/[a-z0-9.+\-]+(?:;[a-z0-9=\-]+){{0,3}},[^\s\"'<>]+",
         _url,
         gate=r"(?i)://|www\.|\b(?:mailto|sips?|xmpp|geo|magnet|skype|whatsapp|uuid|data):",
     ),

@@ -26,7 +26,8 @@ _MEASURE = re.compile(
     r"(?:\b(?:limit(?:ed)?|max(?:imum)?|min(?:imum)?|used|usage|requested|length|size|count|total|tokens?|tpm|rpm|offset|line|port|"
     r"position|pos|char|column|col|index|seed|duration|latency|took|budget|sum|exceed(?:s|ed)?|at most|at "
     r"least|more than|less than|"
-    r"capacity|quota|remaining|dimensions?|rows?|bytes|allocate(?:d)?|memory|elapsed|allowed|permitted|cost|price|score|loss|amount|revenue|"
+    r"capacity|quota|remaining|dimensions?|rows?|context(?: ?(?:window|length|size|limit))?|"
+    r"window|inhabitants|people|volume|bytes|allocate(?:d)?|memory|elapsed|allowed|permitted|cost|price|score|loss|amount|revenue|"
     r"population)\b(?:[ _]?(?:of|is|was|to|from|the|are|tokens|length|size|in))?|[$€£¥])[\"'(: =]{0,4}$"
 )
 _EPOCH = re.compile(
@@ -49,6 +50,8 @@ _DECIMAL = re.compile(r"[+\-]?[0-9]{1,2}\.[0-9]+|[0-9]{1,3}\.[0-9]{1,3}|[0-9]{1,
 _VERSION = re.compile(r"(?:[1-9]?[0-9]|20[0-9]{2})(?:\.(?:0|[1-9][0-9]{0,3})){2,3}")
 _MODEL_DATE = re.compile(r"(?:[0-9]{1,2}[\-._]){1,3}(20[0-9]{2})(?:0[1-9]|1[0-2])(?:0[1-9]|[12][0-9]|3[01])(?:-[0-9]{1,2})?")
 _RANGE = re.compile(r"([0-9]{1,5}) ?- ?([0-9]{1,5})")
+_PAPER = re.compile(r"arxiv(?:[:./ ]|\.org|abs|pdf|id){0,6}$")
+_SENTENCE_END = re.compile(r"[0-9]{3,}\.")
 _CATALOGUE = re.compile(r"\b([A-Z]{2,8})[\- #]$")
 _YEARS = range(1900, 2016)
 _NOW = range(2016, 2100)
@@ -74,6 +77,10 @@ def _runs(view: View, start: int, end: int) -> Iterator[tuple[int, int, Finding 
     begun, stop = -1, start
     for token in _TOKEN.finditer(view.plain, start, end):
         stands_apart, finding = _apart(view, token.start(), token.end())
+        ends_here = begun >= 0 and view.plain[begun] not in "0+(" and _SENTENCE_END.fullmatch(view.plain, stop - 4, stop)
+        if ends_here and not stands_apart:
+            yield begun, stop - 1, None
+            begun = -1
         if stands_apart:
             if begun >= 0:
                 yield begun, stop, None
@@ -115,6 +122,8 @@ def _number(view: View, start: int, end: int, stop: int) -> Finding | None:
     body = view.plain[start:end]
     digits = re.sub("[^0-9]", "", body)
     before, after = view.before(start), view.after(stop)
+    if _PAPER.search(before) and re.fullmatch(r"[0-9]{4}\.[0-9]{4,5}", body):
+        return None
     count = len(digits)
     is_bare = body == digits
     if count < 6 or (count == 6 and not is_bare):

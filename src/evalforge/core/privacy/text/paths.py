@@ -28,12 +28,14 @@ def _path(view: View, match: Match) -> Iterable[Finding]:
     start, end = match.span(1)
     end = _trimmed(view.plain, start, end)
     path = view.plain[start:end]
+    if re.match("~[0-9]", path):
+        return ()  # about so many
     if len(path) < 3 or path.strip("/\\.") == "" or view.plain[max(0, start - 1) : start] == "<":
         return ()
     if "\\" not in path and not _is_home(path) and is_plain_path(path):
-        if not _file_name(path):
-            return ()
-    elif "\\" not in path and path.count("/") == 1 and not re.search("[0-9@]", path):
+        if not _file_name(path) or view.plain[max(0, start - 1) : start] == "]":
+            return ()  # behind a placeholder it is the rest of a path that was judged already
+    elif "\\" not in path and path.count("/") == 1 and not re.search("[0-9@]|^~[^/]", path):
         return ()  # "and/or", a division, one segment: words for the prose to judge
     return (view.found(start, end, TextKind.PATH, view.text[start:end], instead=_file_name(path)),)
 
@@ -89,9 +91,9 @@ DETECTORS: tuple[Detector, ...] = (
     ),
     Detector(
         "path",
-        rf"(?:^|[^0-9{LETTER}_/.<])((?:~[0-9A-Za-z_.\-]{{0,32}}|\.{{0,2}})/(?:{_SEGMENT}+/)*{_SEGMENT}+/?)",
+        rf"(?:^|[^0-9{LETTER}_/.<])((?:~[0-9A-Za-z_.\-]{{0,32}}|\.{{0,2}})/(?:{_SEGMENT}+/)*{_SEGMENT}+/?|~[A-Za-z_][0-9A-Za-z_.\-]{{0,31}}/)",
         _path,
-        gate=rf"(?:^|[^0-9{LETTER}_/.<])(?:~[0-9A-Za-z_.\-]{{0,32}}|\.{{0,2}})/[0-9{LETTER}_.@+\-~%$#=,]",
+        gate=rf"(?:^|[^0-9{LETTER}_/.<])(?:(?:~[0-9A-Za-z_.\-]{{0,32}}|\.{{0,2}})/[0-9{LETTER}_.@+\-~%$#=,]|~[A-Za-z_][0-9A-Za-z_.\-]{{0,31}}/)",
     ),
     Detector(
         "home_relative",

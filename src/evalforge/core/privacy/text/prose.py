@@ -23,6 +23,15 @@ class _Reading:
     tokens: Tokens
     runs: list[Run]
     places: list[Place]
+    _pieces: frozenset[str] | None = None
+
+    @property
+    def pieces(self) -> frozenset[str]:
+        """The words in lower case, whole and without what follows an apostrophe."""
+        if self._pieces is None:
+            low = " ".join(self.tokens.words).lower()
+            self._pieces = frozenset((*low.split(), *low.replace("'", " ").split()))
+        return self._pieces
 
 
 @dataclass(slots=True)
@@ -97,8 +106,7 @@ class People:
         """The places of words that name somebody elsewhere in the trace."""
         found: list[Run] = []
         tokens = reading.tokens
-        low = tokens.text.lower()
-        if not any(word in low for word in self._words):
+        if self._words.isdisjoint(reading.pieces):
             return found
         for index, token in enumerate(tokens.words):
             word = token.lower()
