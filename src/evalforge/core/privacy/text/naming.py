@@ -149,7 +149,8 @@ class Reader:
         if first == last and seed.shape is Shape.TITLE and n.text[n.end(last) : n.end(last) + 2] == ", ":
             given = n.after(last)
             if given is not None and self._is_given_after(first, given):
-                last = given
+                half = n.after(given) if n.next_char(given) == "-" else None  # `Seo, Sang-woo`
+                last = half if half is not None and n.is_joined(given, half) else given
         beyond = n.after(last)
         alone = seed.shape is Shape.TITLE and not (n.is_joined(last, beyond) and n.is_capital(beyond))
         listed = family_before(n, first) if alone else None
