@@ -10,8 +10,8 @@ import pytest
 from evalforge.core.privacy import KeyRing, Sanitizer
 from evalforge.core.privacy.echoes import NO_ECHOES, Echoes
 from evalforge.core.privacy.gathering import MAX_VALUES
-from evalforge.core.privacy.index import folded_form
 from evalforge.core.privacy.text.findings import TextKind
+from evalforge.core.privacy.text.letters import folded_form
 from evalforge.core.span import Evaluation
 from tests.spans import span
 

@@ -10,9 +10,10 @@ import re
 from collections.abc import Iterable
 
 from evalforge.core.privacy.gathering import MAX_VALUES, Values, sensitive_values
-from evalforge.core.privacy.index import WORD, Index, folded_form, gates_of
+from evalforge.core.privacy.index import WORD, Index, gates_of
 from evalforge.core.privacy.keys import KeyVerdict
 from evalforge.core.privacy.text.findings import Finding
+from evalforge.core.privacy.text.letters import folded_form
 from evalforge.core.span import Span
 
 _BYTE_WORD = re.compile(rb"[a-z0-9\x80-\xff]+")
@@ -55,7 +56,7 @@ class Echoes:
 
     @property
     def names(self) -> frozenset[str]:
-        """The lower-case words of people's names, without those that are ordinary words too."""
+        """The lower-case words of people's names, those that are ordinary words included."""
         return self._made().names
 
     def find(self, text: str) -> list[Finding]:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Iterable, Iterator
-from functools import lru_cache
 from typing import Any
 
 from evalforge.core.privacy.keys import KeyVerdict
 from evalforge.core.privacy.sensitive import identified, names_somebody
 from evalforge.core.privacy.text.findings import MARK, Finding, TextKind
+from evalforge.core.privacy.text.letters import folded_form
+from evalforge.core.privacy.text.word_tables import COMMON_NAMES
 from evalforge.core.privacy.vocabulary import is_name, is_word
 
 MAX_WORDS = 24
@@ -23,17 +23,21 @@ WORD = re.compile(r"[^\W_]+")
 """A run of letters and digits."""
 _UNSPACED = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff]{2,}")
 _PARTS = re.compile(r"[,;\n\r|]+")
+_HYPHENED = re.compile(r"[^\W_]{1,40}(?:-[^\W_]{1,40}){1,3}")
 _MAX_GAP = 4
 _WHOLE = object()
 
-AMBIGUOUS = frozenset(
-    "an art bill bob may mark will grace rose hope joy faith dawn dean drew frank gene grant guy jack jean jo june "
-    "april august lee long max miles nick norm pat penny pierce rich rob sandy sky sue ted tony van victor wade ward "
-    "young do so my you he can see in on to the and or for is it at of as be by no yes not but was are has had from "
-    "with this that all any out up man son day ali amber angel autumn carol chase chance christian cliff colt crystal "
-    "daisy destiny earnest eve ginger harmony heath holly hunter iris ivy jade jasmine jewel judge lance laurel lily "
-    "major mason melody mercy misty olive patience pearl piper precious queen ray reed robin royal ruby ruth sage "
-    "scout serenity sterling stone summer terry trinity trust violet winter woody".split()
+AMBIGUOUS = (
+    frozenset(
+        "an art bill bob may mark will grace rose hope joy faith dawn dean drew frank gene grant guy jack jean jo june "
+        "april august lee long max miles nick norm pat penny pierce rich rob sandy sky sue ted tony van victor wade ward "
+        "young do so my you he can see in on to the and or for is it at of as be by no yes not but was are has had from "
+        "with this that all any out up man son day ali amber angel autumn carol chase chance christian cliff colt crystal "
+        "daisy destiny earnest eve ginger harmony heath holly hunter iris ivy jade jasmine jewel judge lance laurel lily "
+        "major mason melody mercy misty olive patience pearl piper precious queen ray reed robin royal ruby ruth sage "
+        "scout serenity sterling stone summer terry trinity trust violet winter woody".split()
+    )
+    | COMMON_NAMES
 )
 """Names that are also ordinary words: as a single word they are an echo only where they begin with a capital."""
 
@@ -70,7 +74,7 @@ class Index:
             self._plant(words, echo)
         for echo in self._names:
             echo.identity = self.person(echo.identity)
-        self.names = frozenset(word for word in self._full_names if word not in AMBIGUOUS and not is_word(word))
+        self.names = frozenset(word for word in self._full_names if len(word) > 2)
 
     def person(self, identity: str) -> str:
         words = folded_form(identity).split()
@@ -103,6 +107,8 @@ class Index:
                 self._plant((joined,), _Echo(kind, identity, False))
         if kind is TextKind.PERSON and len(words) <= 8 and not any(sign in text for sign in "{}[]=:"):
             yield from self._single_names(words, identity)
+            for joined_name in _HYPHENED.findall(folded):
+                yield (given := tuple(WORD.findall(joined_name))), _Echo(kind, " ".join(given), False)
         elif kind is TextKind.EMAIL:
             local = tuple(word for word in WORD.findall(folded.partition("@")[0]) if is_name(word))
             if local:
@@ -122,9 +128,11 @@ class Index:
 
     def _single_names(self, words: tuple[str, ...], identity: str) -> Iterator[tuple[tuple[str, ...], _Echo]]:
         for word in words:
-            if len(word) < 2 or word.isdigit() or (len(word) == 2 and len(words) > 1):
+            if len(word) < 2 or word.isdigit():
                 continue
             self._full_names.setdefault(word, set()).add(identity)
+            if len(word) == 2 and len(words) > 1:
+                continue
             yield (word,), _Echo(TextKind.PERSON, word, len(word) == 2 or word in AMBIGUOUS or is_word(word))
 
     def _plant(self, words: tuple[str, ...], echo: _Echo) -> None:
@@ -219,16 +227,3 @@ def _is_telling(words: tuple[str, ...]) -> bool:
     if len(words) == 1 and any(character.isdigit() for character in words[0]):
         return length >= 4
     return length >= 3 if words[0].isascii() else length >= 2
-
-
-def folded_form(text: str) -> str:
-    """The text in lower case and without accents, character by character, so that places stay what they were."""
-    return text.lower() if text.isascii() else "".join(map(_folded, text))
-
-
-@lru_cache(maxsize=4096)
-def _folded(character: str) -> str:
-    if character < "\x80":
-        return character.lower()
-    base = unicodedata.normalize("NFD", character)[0].lower()
-    return base if len(base) == 1 else character

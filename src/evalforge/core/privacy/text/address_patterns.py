@@ -66,7 +66,7 @@ _UNIT = (
     r"#\s?[0-9A-Z]{1,5}\b)"
 )
 _UNITS = rf"(?:[,\s]{{1,2}}{_UNIT}){{0,2}}"
-_NUMBER = r"[0-9]{1,6}(?:\s?[A-Za-z]|\s1/2)?(?:\s?[-/]\s?[0-9]{1,5}[A-Za-z]?)?"
+_NUMBER = r"[0-9]{1,6}(?:\s?[A-Za-z]|\s1/2)?(?:\s?[-/]\s?[0-9]{1,5}[A-Za-z]?|-[A-Z])?"
 _WORD = r"[A-Z][A-Za-z'.-]*"
 _CAP = rf"(?:{_WORD}|[0-9]{{1,3}}(?:st|nd|rd|th))"
 _COMPASS = "North|South|East|West|NE|NW|SE|SW|[NSEW]"
@@ -100,6 +100,8 @@ _MORE = (
 )
 
 _NUMBER_FIRST = (
+    # number 5, The Larches
+    rf"\b[Nn]umber\s[0-9]{{1,4}}[a-z]?,\sThe\s{_WORD}(?:\s{_WORD}){{0,2}}",
     # 742 Evergreen Terrace, Apt 4B, Springfield, OR 97403
     rf"\b(?:(?i:unit|level|shop|suite|block|blk|"
     rf"flat)\s)?{_NUMBER},?\s(?:(?:{_COMPASS})\.?\s)?(?:{_CAP}\s){{1,4}}(?:{_any(_PLAIN_STREETS)})\b\.?(?:\s(?:{_COMPASS})\b\.?)?{_UNITS}",
@@ -127,6 +129,8 @@ _NAME_ONLY = (
     # Shibuya-ku, Gangnam-daero
     r"\b[A-Z][a-z]+-(?:ku|shi|cho|machi|ken|fu|gu|dong|ro|gil|si|daero)\b(?:\s[0-9]{1,4}(?:-[0-9]{1,4})?)?",
     rf"\b{_TOWN},\s(?:{_any(_STATE_NAMES)})\b",
+    # corner of 5th and Main
+    rf"\b(?i:corner|intersection)\sof\s{_CAP}(?:\s{_WORD})?\s(?:and|&)\s{_CAP}(?:\s{_WORD})?",
 )
 _CODES = (
     # Salt Lake City, UT 84101
@@ -222,6 +226,12 @@ _HOUSE_NAME = (
     r"Residence|Barn|Mill|Centre|Center|Plaza|Heights|Residency|Complex|Society|Chambers),\s)$"
 )
 
+_CODE_BEHIND = r"(?:\s?,)?\s(?:[A-Z]{2,3},?\s)?[0-9]{4,6}(?:-[0-9]{3,4})?(?:$|[\s,.;:)\"'\n])"
+_BEFORE_CODE = (
+    r"(?:^|[\s(\"':])((?:(?:(?:[A-Z][A-Za-z'-]*|[A-Z][a-z]{0,3}\.|[0-9]{1,6}(?:[/-][0-9A-Za-z]{1,5})?[A-Za-z]?|"
+    r"de|la|del|las|los|el|da|do|di|van|of|upon|on)\s?,?\s){0,12}))$"
+)
+
 
 class Patterns:
     """The patterns, compiled; and a gate that says in one scan which of them can match."""
@@ -244,6 +254,10 @@ class Patterns:
         self.lead, self.follow, self.prefix, self.suffix, self.joint, self.next, self.house_name, self.called = (
             re2.compile(pattern.encode("ascii"), _options())
             for pattern in (_LEAD, _FOLLOW, _PREFIX, _SUFFIX, _JOINT, _NEXT, _HOUSE_NAME, _CALLED)
+        )
+
+        self.code_behind, self.before_code = (
+            re2.compile(pattern.encode("ascii"), _options()) for pattern in (_CODE_BEHIND, _BEFORE_CODE)
         )
 
     def spans(self, letters: bytes, run_starts: Sequence[int]) -> list[tuple[int, int]]:

@@ -9,11 +9,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+import re2
+
 from evalforge.core.privacy.text import word_tables as table
 from evalforge.core.privacy.text.address_patterns import Patterns, has_digit, patterns, trimmed
 from evalforge.core.privacy.text.letters import in_letters
 from evalforge.core.privacy.text.naming import Run
 
+_LATIN = re2.Options()
+_LATIN.encoding = re2.Options.Encoding.LATIN1
 _JOIN_WITHIN = 60
 _CONTEXT = 40
 
@@ -60,6 +64,14 @@ def _grown(letters: bytes, runs: Sequence[Run], spans: list[tuple[int, int]], ma
             lead = lead[: len(lead) - len(prefix[1])]
         number = made.lead.search(lead) if lead[-1:] == b" " and has_digit(lead[-9:]) else None
         follow = letters[end : end + _CONTEXT]
+        code = made.code_behind.match(follow) if follow[:1] in (b" ", b",") and has_digit(follow[:16]) else None
+        near = letters[max(0, start - _LEAD) : start].rsplit(b"\n", 1)[-1] if code is not None else b""
+        if code is not None and has_digit(near) and (b"," in near[-24:] + follow[:2] or len(_NUMBERS.findall(near)) > 1):
+            # a postal code: what stands before it has a house number
+            size = code.end() - (1 if code[0][-1:] in _STOPS else 0)
+            grown.append(trimmed(letters, start, end + size))
+            ends_before = end + size
+            continue
         suffix = made.suffix.match(follow) if follow[:1] == b" " and follow[1:2].isupper() else None
         if suffix is not None:
             end += suffix.end()
@@ -85,6 +97,10 @@ def _grown(letters: bytes, runs: Sequence[Run], spans: list[tuple[int, int]], ma
     return grown
 
 
+_NUMBERS = re2.compile(rb"[0-9]+", _LATIN)
+_STOPS = frozenset({b" ", b",", b".", b";", b":", b")", b'"', b"'", b"\n", b"\t"})
+
+
 def _begins_place(lead: bytes) -> bool:
     """Whether the last word begins a place's name: `North `, `St. `."""
     return lead[:-1].replace(b"-", b" ").rsplit(b" ", 1)[-1].strip(b"(\"',.").decode().lower() in table.PLACE_STARTS
@@ -107,6 +123,11 @@ def _joined(letters: bytes, spans: Iterable[tuple[int, int]], made: Patterns) ->
     whole: list[tuple[int, int]] = []
     for index, (start, end) in enumerate(joined):
         limit = joined[index + 1][0] if index + 1 < len(joined) else len(letters)
+        floor = whole[-1][1] if whole else 0
+        if (code := made.code_behind.match(letters[end : min(limit, end + _CONTEXT)])) is not None:
+            end += code.end() - (1 if code[0][-1:] in _STOPS else 0)
+        if _POSTAL_CODE.search(letters[start:end]) is not None:
+            start = _with_lead(letters, start, floor, made)
         if has_digit(letters[start:end]):
             end = _with_rest(letters, end, limit, made)
             begin = max(whole[-1][1] if whole else 0, start - _CONTEXT)
@@ -116,6 +137,27 @@ def _joined(letters: bytes, spans: Iterable[tuple[int, int]], made: Patterns) ->
     return whole
 
 
+_POSTAL_CODE = re2.compile(rb"\b(?:[0-9]{4,6}|[A-Z]{1,2}[0-9][0-9A-Z]?\s?[0-9][A-Z]{2})(?:-[0-9]{3,4})?$", _LATIN)
+
+
+def _with_lead(letters: bytes, start: int, floor: int, made: Patterns) -> int:
+    """Where an address with a postal code begins: before the phrases with capitals and numbers that commas part from it."""
+    before = made.before_code.search(letters[max(floor, start - _LEAD) : start])
+    if before is None or not (b"," in before[1] or has_digit(before[1])):
+        return start
+    words = before[1].split(b" ")
+    while words and words[0].decode().lower().strip(",.") in _NOT_IN_LEADS:
+        words.pop(0)
+    return start - len(b" ".join(words))
+
+
+_LEAD = 90
+"""Characters before a postal code's address that may belong to it."""
+_NOT_IN_LEADS = (table.EVERYDAY | table.CUES | table.NEVER_BESIDE) - frozenset(
+    "the old new north south east west upper lower long".split()
+)
+
+
 def _with_rest(letters: bytes, end: int, limit: int, made: Patterns) -> int:
     """Where an address ends: after the towns, regions and codes that follow, each behind a comma or a space."""
     for _ in range(12):
@@ -123,7 +165,8 @@ def _with_rest(letters: bytes, end: int, limit: int, made: Patterns) -> int:
         if following is None:
             return end
         word = following[2]
-        if word is not None and word.decode().lower() in table.NEVER_BESIDE - _IN_PLACES:
+        is_region = word is not None and len(word) < 4 and word.isupper() and has_digit(letters[end : end + 9])
+        if word is not None and not is_region and word.decode().lower() in table.NEVER_BESIDE - _IN_PLACES:
             return end
         size = following.end() - (0 if following.end() == limit - end else 1)
         if word is None and following[1] in (b" ", b"\n") and size < 4 and letters[end + size : end + size + 1] == b" ":

@@ -45,11 +45,15 @@ def names_someone(n: Neighbours, index: int) -> bool:
         char = n.next_char(index)
         if char in ",:\n)\"'|" or (char == "." and _stands_alone(n, index)):
             return True
-        if following in table.AFTER_SUBJECT:
+        if following in table.AFTER_SUBJECT or (following == "here" and word.base not in table.EVERYDAY):
             return True
         return following in ("and", "or", "&") and is_name_like(n, n.after(at_after) if at_after is not None else None)
     if previous in table.ARTICLES:
-        return following in table.SPEECH
+        return (
+            following in table.SPEECH
+            or following in ("family", "household", "couple")
+            or (previous == "that" and following in table.AFTER_SUBJECT | table.MODALS)
+        )
     return not _is_heading(n, index)
 
 
@@ -87,11 +91,21 @@ def _names_in_lower_case(n: Neighbours, index: int, word: Word, previous: str, f
         and n.is_joined(index, n.after(index))
     ):
         return after.kind is Kind.NAME or after.kind is Kind.OFTEN_NAME
-    if n.words[index].endswith("'s") and previous in table.BEFORE_NAME:
+    if n.words[index].endswith("'s") and (previous in table.BEFORE_NAME or previous in table.BY_LINES):
         return True
-    if previous in ("with", "to", "from", "met", "and"):
-        return previous in ("with", "met", "from") and word.base in table.SURELY_GIVEN
-    return False
+    if word.base in table.SURELY_GIVEN:
+        ends = n.next_char(index) in ".!?\n" and word.base not in table.MONTHS
+        return previous in ("with", "met", "from") or (ends and previous in ("to", "by", "for", "of"))
+    return _is_value_of_name(n, index)
+
+
+def _is_value_of_name(n: Neighbours, index: int) -> bool:
+    """Whether a word stands alone in quotation marks behind one that says that it is a name: `name - value 'frank'`."""
+    start = n.start(index)
+    lead = n.text[max(0, start - 26) : start].lower()
+    quoted = n.words[index].startswith("'") or lead[-1:] in ("'", '"')
+    closed = n.words[index].endswith("'") or n.next_char(index) in "'\""
+    return quoted and closed and "name" in lead and "filename" not in lead
 
 
 def is_cued_everyday(n: Neighbours, index: int) -> bool:

@@ -96,7 +96,8 @@ def _has_role(n: Neighbours, at: int) -> bool:
     if not Kind.PLAIN < word.kind < Kind.NAME:
         return False
     if not _has_capital(word):
-        return word.kind is Kind.OFTEN_NAME and word.base not in table.EVERYDAY
+        speaks = n.base_after(at) in table.SPEECH - {"left", "requests"}  # `the customer hope asked`
+        return word.kind is Kind.OFTEN_NAME and (word.base not in table.EVERYDAY or speaks)
     beyond = n.after(at)
     is_heading = beyond is not None and n.is_capital(beyond) and n.word(beyond).kind is Kind.PLAIN
     return not is_heading and not _is_never_name(word)
@@ -159,6 +160,9 @@ def _after_name(n: Neighbours, index: int, cue: str) -> list[Named]:
     elif not linked and not (cue == "names" and owned):
         return []
     word = n.word(at)
+    if word.base in table.STRICT_TITLES:
+        titled = n.after(at)
+        return [Named(titled)] if titled is not None and n.is_capital(titled) else []
     if word.base in table.NOT_NAMED or word.base in (
         "the",
         "a",

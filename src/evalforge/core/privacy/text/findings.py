@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
@@ -79,3 +79,26 @@ def settled(findings: Iterable[Finding]) -> list[Finding]:
         else:
             apart.append((rank, finding))
     return [finding for _, finding in apart]
+
+
+def persons_joined(text: str, findings: Sequence[Finding], person: Callable[[str], str]) -> list[Finding]:
+    """The findings, those as one that stand side by side and are parts of one person's name: `Ngozi` and `Okonkwo`.
+
+    `person` gives one text for whatever a person is called. `findings` are in order of place, and so is what is returned.
+    """
+    joined: list[Finding] = []
+    for finding in findings:
+        last = joined[-1] if joined else None
+        if (
+            last is not None
+            and finding.kind is TextKind.PERSON is last.kind
+            and text[last.end : finding.start] in _BETWEEN_PARTS
+            and person(finding.identity) == person(last.identity)
+        ):
+            joined[-1] = replace(last, end=finding.end)
+        else:
+            joined.append(finding)
+    return joined
+
+
+_BETWEEN_PARTS = frozenset({" ", "-", "_", ".", ", "})

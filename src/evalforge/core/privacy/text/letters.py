@@ -51,3 +51,20 @@ codecs.register_error("evalforge.letters", _letters)
 def in_letters(text: str) -> bytes:
     """The text in ASCII, one byte a character; any text, lone surrogates included."""
     return text.encode("ascii", "evalforge.letters")
+
+
+def folded_form(text: str) -> str:
+    """The text in lower case and without accents, character by character, so that places stay what they were."""
+    return text.lower() if text.isascii() else "".join(map(_folded, text))
+
+
+@lru_cache(maxsize=4096)
+def _folded(character: str) -> str:
+    if character < "\x80":
+        return character.lower()
+    base = _STROKES.get(character.lower()) or unicodedata.normalize("NFD", character)[0].lower()
+    return base if len(base) == 1 else character
+
+
+_STROKES = {"ı": "i", "ł": "l", "ø": "o", "đ": "d"}
+"""Letters whose stroke, or missing dot, is no accent to Unicode."""

@@ -15,7 +15,7 @@ from functools import cache
 from importlib import resources
 from importlib.resources.abc import Traversable
 
-from evalforge.core.privacy.text.word_tables import CUES, EVERYDAY
+from evalforge.core.privacy.text.word_tables import CUES, EVERYDAY, GIVEN_TOO
 from evalforge.core.privacy.vocabulary import is_name
 
 MAX_WORD_LENGTH = 40
@@ -27,6 +27,16 @@ _ORDINAL = re.compile(
     r"|0x[0-9a-f]{1,4}|[0-9]{1,2}'(?:[0-9]{1,2})?",
     re.IGNORECASE,
 )
+
+
+_SPOKEN = frozenset({"vocabulary-en.txt.gz", "vocabulary-everyday.txt", "common.txt"})
+_OF_A_TRADE = frozenset({"vocabulary-trade.txt", "vocabulary-software.txt.gz", "technical.txt"})
+_SPOKEN_TOO = frozenset(
+    """american african arabic asian bengali chinese czech danish dutch english european finnish german greek hebrew hindi
+    hungarian indonesian italian japanese korean malay norwegian persian polish portuguese romanian russian spanish swedish
+    tamil telugu thai turkish ukrainian urdu vietnamese africa america asia europe""".split()
+)
+"""What stands in the lists of a trade only, and before people's names all the same: `Korean Kim Min-jun`."""
 
 
 class Kind(IntEnum):
@@ -53,6 +63,7 @@ class Lexicon:
         names_first: frozenset[str],
         names_only: frozenset[str] = frozenset(),
         towns: frozenset[str] = frozenset(),
+        jargon: frozenset[str] = frozenset(),
     ) -> None:
         words: set[str] = set(CUES)
         for vocabulary in vocabularies:
@@ -62,7 +73,8 @@ class Lexicon:
         self._names_only = names_only
         self._also_names = also_names
         self._names_first = names_first
-        watched = (names_first - EVERYDAY) | CUES
+        self._jargon = jargon
+        watched = ((names_first | GIVEN_TOO) - EVERYDAY) | CUES
         self.fine: set[str] = words - watched
         """Forms of words that need no closer look whatever stands around them. Grows as forms are met (`Their`, `users'`);
         only vocabulary words ever enter, so nothing personal is remembered."""
@@ -79,12 +91,15 @@ class Lexicon:
         files = sorted(folder.iterdir(), key=lambda file: file.name)
         vocabularies = [_listed(file) for file in files if re.fullmatch(r"vocabulary-[a-z]+\.txt(?:\.gz)?", file.name)]
         vocabularies += [_listed(file) for file in files if file.name in {"common.txt", "technical.txt"}]
+        spoken = {word for file in files if file.name in _SPOKEN for word in _listed(file)}
+        written = {word for file in files if file.name in _OF_A_TRADE for word in _listed(file)}
         return cls(
             vocabularies,
             _listed(folder / "also-names.txt.gz"),
             _listed(folder / "names-first.txt"),
             _listed(folder / "names-only.txt"),
             _listed(folder / "towns.txt"),
+            frozenset(written - spoken - _SPOKEN_TOO),
         )
 
     def remember(self, form: str) -> None:
@@ -108,6 +123,10 @@ class Lexicon:
         if plain != word:  # an accent makes another word of it: `Sơn` is nobody's `son`
             return Kind.UNKNOWN
         return Kind.PLAIN if self._is_derived(word) else Kind.UNKNOWN
+
+    def is_jargon(self, word: str) -> bool:
+        """Whether a word in lower case stands in the lists of a trade only, and in none of everyday English."""
+        return word in self._jargon
 
     def is_plain_code(self, token: str) -> bool:
         """Whether a token that mixes cases or digits is made of known and short pieces only: `getUserById`, `sha256`."""

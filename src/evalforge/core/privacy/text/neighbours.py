@@ -22,6 +22,11 @@ class Neighbours:
         self._tokens = tokens
         self._judge = Judge(lexicon)
 
+    @property
+    def starts(self) -> list[int]:
+        """Where each word begins, in characters."""
+        return self._tokens.starts
+
     def word(self, index: int) -> Word:
         """What the word is."""
         return self._judge.word(self.words[index])

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from evalforge.core.privacy.text.findings import MARK, TextKind
+from evalforge.core.privacy.text.people import person_key
 
 
 @dataclass(slots=True)
@@ -26,6 +27,8 @@ class Placeholders:
 
     def mark(self, kind: TextKind, identity: str) -> str:
         """The placeholder of a thing, such as `[EMAIL_1]`."""
+        if kind is TextKind.PERSON:
+            identity = person_key(identity)
         known = self._known.get((kind, identity))
         if known is None:
             self._last[kind] += 1

@@ -16,7 +16,6 @@ from evalforge.core.privacy.text.lexicon import Kind, Lexicon, lexicon
 from evalforge.core.privacy.text.naming import Reader, Run
 from evalforge.core.privacy.text.people import Persons
 from evalforge.core.privacy.text.tokens import Tokens
-from evalforge.core.privacy.vocabulary import listed
 
 
 @dataclass(slots=True)
@@ -44,6 +43,8 @@ class People:
     _persons: Persons = field(default_factory=Persons, repr=False)
     _words: frozenset[str] = field(default=frozenset(), repr=False)
     """Words in lower case that name somebody and need a look for their own sake: they are vocabulary, or too common."""
+    _common: frozenset[str] = field(default=frozenset(), repr=False)
+    """Those of them that are ordinary words, too: in lower case they name somebody where the words beside them say so."""
     _lower: frozenset[str] = field(default=frozenset(), repr=False)
     """Those of them that name somebody in lower case too."""
 
@@ -63,7 +64,8 @@ class People:
         readings = [people._reading(text, sure) for text, sure in zip(texts, taken, strict=True)]
         people._persons = Persons.of(run.parts for reading in readings for run in reading.runs if run.is_person)
         known = set(names)
-        lower = {name for name in names if name not in table.EVERYDAY}
+        people._common = frozenset(name for name in names - table.EVERYDAY if people._lexicon.kind(name) < Kind.NAME)
+        lower = set(names - people._common)
         for reading in readings:
             for run in reading.runs:
                 if not run.is_person:
@@ -71,7 +73,7 @@ class People:
                 for part in run.parts:
                     if len(part) > 1 and people._lexicon.kind(part) is not Kind.NAME:
                         known.add(part)
-                        if reading.tokens.text[run.start].islower() or part not in _COMMON_WORDS:
+                        if reading.tokens.text[run.start].islower() or part not in table.COMMON_NAMES:
                             lower.add(part)
         people._words = frozenset(known)
         people._lower = frozenset(lower - table.EVERYDAY)
@@ -113,7 +115,7 @@ class People:
                 if word not in self._words:
                     continue
             if token == word or token.islower():
-                if word not in self._lower:
+                if word not in self._lower and not (word in self._common and _is_somebody(tokens, index)):
                     continue
             elif word in table.EVERYDAY and not _stands_for_name(tokens, index):
                 continue
@@ -131,12 +133,15 @@ def _stands_for_name(tokens: Tokens, index: int) -> bool:
     return bool(lead) and lead[-1] not in ".!?:;\n|" and not tokens.words[index].isupper()
 
 
-_COMMON_WORDS = listed(
-    """mark bill rose grant chase frank rich rob sue drew jack nick pat art dean ward carol dawn faith joy bliss chance
-    grace hunter cook baker miller weaver turner singer field price page case ford young hill woods rivers banks
-    stone king knight bishop"""
-)
-"""In lower case these name nobody unless they did so in lower case in this trace."""
+def _is_somebody(tokens: Tokens, index: int) -> bool:
+    """Whether the words beside a common word in lower case say that somebody is meant: `and grace said`, not `the hill`."""
+    words, text, start = tokens.words, tokens.text, tokens.starts[index]
+    before = words[index - 1].lower() if index and text[start - 1] == " " else ""
+    end = start + len(words[index])
+    after = words[index + 1].lower() if index + 1 < len(words) and text[end] == " " else ""
+    if before in table.ARTICLES - {"that"} or after in table.COMMON_NAMES:
+        return False
+    return before in table.BY_LINES or after in table.AFTER_SUBJECT or words[index].endswith("'s")
 
 
 def find_in_prose(text: str, taken: Sequence[Finding], people: People) -> list[Finding]:

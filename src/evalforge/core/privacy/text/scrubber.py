@@ -5,13 +5,14 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from evalforge.core.privacy.echoes import NO_ECHOES, Echoes
 from evalforge.core.privacy.text.decoding import plain_form
-from evalforge.core.privacy.text.findings import Finding, TextKind, settled
+from evalforge.core.privacy.text.findings import Finding, TextKind, persons_joined, settled
 from evalforge.core.privacy.text.frames import PlainFrames, frames_of
 from evalforge.core.privacy.text.identifiers import find_identifiers
+from evalforge.core.privacy.text.people import person_key
 from evalforge.core.privacy.text.placeholders import Placeholders
 from evalforge.core.privacy.text.prose import People, find_in_prose
 
@@ -48,7 +49,10 @@ class Scrubber:
         apart = {raw: _frames_apart(text, echoes) for raw, text in readable.items()}
         surest = {raw: settled([*one.frames, *_surest(one.rest, echoes)]) for raw, one in apart.items()}
         people = People.named_in([one.rest for one in apart.values()], list(surest.values()), echoes.names)
-        found = {raw: settled([*surest[raw], *find_in_prose(one.rest, surest[raw], people)]) for raw, one in apart.items()}
+        found = {
+            raw: _as_persons(one.rest, settled([*surest[raw], *find_in_prose(one.rest, surest[raw], people)]), echoes)
+            for raw, one in apart.items()
+        }
         scrubbed = []
         for raw in texts:
             if raw in apart:
@@ -102,6 +106,15 @@ def _frames_apart(text: str, echoes: Echoes) -> _Apart:
         at = end
     parts.append(text[at:])
     return _Apart("".join(parts), frames, path_count)
+
+
+def _as_persons(text: str, findings: Sequence[Finding], echoes: Echoes) -> list[Finding]:
+    """The findings, each person as whom the echoes know (`grace` is `grace hill`), and neighbours of one person as one."""
+    known = [
+        replace(finding, identity=echoes.person(finding.identity)) if finding.kind is TextKind.PERSON else finding
+        for finding in findings
+    ]
+    return list(persons_joined(text, known, person_key))
 
 
 def _surest(text: str, echoes: Echoes) -> list[Finding]:

@@ -10,6 +10,8 @@ from evalforge.core.privacy.text.detector import Detector, Match, View
 from evalforge.core.privacy.text.findings import Finding, TextKind
 
 _DELIMITERS = (",", "\t", "|", ";")
+_HALVES_OF_NAMES = frozenset({"first", "last", "middle", "given", "family", "surname", "forename", "firstname", "lastname"})
+"""Columns that hold people's names where there are two of them."""
 _COLUMN_LABEL = re.compile(r"""(?=.{0,40}$)[^(){}\[\]=<>@;"]*(?:\([^(){}\[\]=<>@;"]*\))?[^(){}\[\]=<>@;"]*""")
 """What a column may be called. Neither `send(scope, sender)` nor `File "client.py", line 3, in handle` is a header."""
 
@@ -22,6 +24,10 @@ def _table(view: View, match: Match) -> Iterable[Finding]:
     delimiter = max(_DELIMITERS, key=header.count)
     columns = [cell.strip(" \"'*`|") for cell in header.split(delimiter)]
     known = [named_key(cell) if 0 < len(cell) <= 40 and len(cell.split(" ")) <= 3 else None for cell in columns]
+    halves = [n for n, cell in enumerate(columns) if cell.lower() in _HALVES_OF_NAMES]
+    if len(halves) > 1:
+        for n in halves:
+            known[n] = known[n] or named_key("first name")
     if not any(known) or len(columns) < 2 or not all(map(_COLUMN_LABEL.fullmatch, columns)):
         return
     at = match.end(1) + 1

@@ -118,7 +118,7 @@ BEFORE_NAME = listed(
 """Before a word in lower case that is often a name, and a verb of speech or a person's thing after it."""
 
 BEFORE_NAME_SURELY = listed(
-    """ask tell told hi hello hey dear hiya cc named nicknamed wife husband girlfriend boyfriend attn"""
+    """ask asks tell tells told hi hello hey dear hiya cc named nicknamed wife husband girlfriend boyfriend attn"""
 )
 
 ARTICLES = listed(
@@ -133,6 +133,9 @@ DATE_WORDS = listed(
     """in on by of since until till from to last next this early late mid before after during through between and or every
     each until end beginning around"""
 )
+
+MODALS = listed("would will could should can cannot may might must shall did does do")
+"""Verbs that follow somebody who is named, and no noun after `that` (`promised that Grace would call`)."""
 
 INTRODUCTIONS = listed("im i'm am this is it's its here's that's")
 AFTER_INTRODUCTION = listed("from and here calling with at in by writing again speaking i my the a an but aka of")
@@ -189,3 +192,72 @@ LEADING_PARTICLES = PARTICLES - listed("y e do as la las el de le los san santa 
 
 STOPS_AFTER = frozenset(",.!?;\n)\"'")
 CODE_BESIDE = frozenset("_./\\=<>{}[]$@#&*`~^%|(")
+
+GIVEN_TOO = listed(
+    """summer autumn winter sky skye olive art river ocean rain storm star stormy crystal sage reed clay cash ace bear fox
+    wolf ash rusty sandy windy misty dusty rocky buddy skip chip duke prince princess king queen major justice judge trace
+    dale glen bay lake opal pearl amber jewel diamond precious heaven trinity mercy charity temperance verity liberty
+    india china america paris london dakota sierra aspen cedar juniper maple clover petal saffron pepper candy cherry
+    apple peach clementine lark dove birdie phoenix crane buck colt stone flint slate onyx garnet carter piper sailor scout
+    ranger rebel merit sunday love bliss story song melody lyric stern guy barb harley royce tray sandy gene pet else page
+    dash jet axel chess denim pace remy rune cove briar haven ridge shade echo dream angelo bella blanche leaf bird barry
+    brock brand chip cruise denver drum fable feather field forest frost gage garden gray grey heart ice indigo iron jazz
+    judge lark legend light link lotus marble meadow moon oak pine plum poet prairie quill rainbow raven reef rhyme robbie
+    rowan rye scotty shadow silver sparrow spring sunset tulip velvet vine water west wilt windsor zen"""
+)
+"""Ordinary words that are given names, too: before a word that is a surname they make a full name, where more says so."""
+
+BEFORE_GIVEN = listed("greets told tells asked asks promised reminded reminds named called calls cc dear hi hello hey")
+"""Before a word with a capital that is a given name, too, they say that somebody is meant: `it promised Skip a callback`."""
+
+SYLLABLES = listed(
+    """ah an bae bang beom bin bo bok bong bum byeol byung cha chae chan chang cheol chin cho chong choon chul chun chung da
+    dae dam dan deok deuk do doh dong du duk eon eul eum eun eung ga gang geon geum geun gi gil gon gook gu guk gun gwan
+    gwang
+    gyeong gyo gyu ha hae haeng han hang hee heon heung ho hong hoo hoon hu hui huk hun hwa hwan hwang hwi hye hyeok hyeon
+    hyo hyoung hyuk hyun hyung il im in ja jae jang je jee jeok jeong jeum ji jik jin jo jong joo joon ju jum jun jung kang
+    ki kil kon kook koo ku kuk kun kwan kwang kwon kyeong kyo kyong kyoung kyu kyun kyung lan mae man mi mil min mo mok moo
+    moon mu mun myeong myong myung na nae nam nan oh ok on pil pyo pyung ra rae ran rang ri rim rin ryeong ryul sam san sang
+    se so sa ryu seo seok seol seon seong seul seung shik shil shim shin si sik sil sin sol son song soo sook soon su sub
+    sug suk sul
+    sun sung tae tak teok ui um un ung uk wan wang wol won woo wook woon wu wuk ya yang ye yea yeol yeon yeong yi yo yong yoo
+    yook yoon you young yu yul yun yung"""
+)
+"""Syllables of Korean given names, in the ways they are spelled: two of them and a hyphen are somebody (`So-young`)."""
+
+NOT_SECOND = listed("in on il un ok do so no an man")
+"""The second half of English words with a hyphen (`Do-in`, `Son-in`): no name where the first half is plain, too."""
+
+BY_LINES = listed(
+    """by from to cc bcc attn dear signed customer patient user client agent contact owner recipient sender assignee reviewer
+    author applicant guest tenant caller name account told tell tells ask asks asked with for that is am im i'm this between
+    mentions mention met is named called of as greets calls confuses confused hi hello hey thanks and because knows where
+    says
+    but if when boss husband wife son daughter friend brother sister colleague manager behalf"""
+)
+"""Before two words that are a given name and a surname, they say that these are a full name."""
+
+AFTER_FULL_NAME = (
+    AFTER_SUBJECT
+    | AFTER_INTRODUCTION
+    | listed(
+        """would will could should may might must shall does do did been are were says speaking here about that wants to who
+        whose again yesterday today tomorrow on instead before after because for as into is's if of"""
+    )
+)
+"""After two words that are a given name and a surname, they say that these are a full name."""
+
+LABELS = listed(
+    """plan part vitamin section option appendix table figure step item exhibit grade group type class category hepatitis
+    answer choice question phase level version team room block annex schedule chapter variant model case point clause unit
+    building terminal gate series schema test column row letter rule task stage tier zone wing hall size page claim criterion
+    turn line branch arm article label key drive set node axis state network bucket candidate response output system"""
+)
+"""Before a single capital with a full stop, they say that it counts something: `Plan B.`"""
+
+COMMON_NAMES = listed(
+    """mark bill rose grant chase frank rich rob sue drew jack nick pat art dean ward carol dawn faith joy bliss chance
+    grace hunter cook baker miller weaver turner singer field price page case ford young hill woods rivers banks
+    stone king knight bishop"""
+)
+"""In lower case these name nobody unless they did so in lower case in this trace, or the words beside them say so."""
