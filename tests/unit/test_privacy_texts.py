@@ -429,3 +429,8 @@ def test_hostile_values_cost_themselves_only(case: str) -> None:
     assert result.payload["input"]["messages"][0]["content"] == "hello there"
     assert result.payload["metadata"] == {"flag": True}
     assert json.dumps(dict(result.payload), allow_nan=False)
+
+
+def test_placeholders_under_a_sensitive_key_stay() -> None:
+    said = {"contact": "[ADDRESS_1] [NUMBER_1]", "email": "[EMAIL_2]"}
+    assert payload_of(INPUT, input={"value": said})["input"]["value"] == said

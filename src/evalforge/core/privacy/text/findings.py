@@ -55,8 +55,8 @@ class Finding:
 
 
 def is_text_mark(text: str) -> bool:
-    """Whether a text is nothing but one placeholder."""
-    return MARK.fullmatch(text) is not None
+    """Whether a text is nothing but placeholders, and what parts them."""
+    return text[:1] == "[" and not any(map(str.isalnum, MARK.sub("", text)))
 
 
 def settled(findings: Iterable[Finding]) -> list[Finding]:
