@@ -89,10 +89,10 @@ USER_ID_PLACES = ("metadata", "attributes", "extra", "metrics", "tags")
 """Where a user id is looked for, the first the strongest. Tags come last because Datadog lower-cases their values."""
 
 _BARE_USER_KEYS = (
-    "user", "usr", "enduser", "end_user", "openai_request_user", "gen_ai_request_user", "gen_ai_user", "llm_user",
+    "user", "usr", "enduser", "end_user", "openai_request_user", "gen_ai_request_user", "gen_ai_user", "llm_user", "uid",
 )  # fmt: skip
 """Where nothing else names the user, these do, at the top of a place: OpenAI's `user=` parameter, as its integrations record
-it."""
+it, and the `uid` of sign-in services."""
 
 _OTHERS = ROLES_OF_PEOPLE | frozenset(
     "admin administrator agent approver assigned assigner audience banned blocked bot by champion child collaborator "
