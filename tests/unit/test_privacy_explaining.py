@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from evalforge.core.privacy import KeyRing, Sanitizer
 from evalforge.core.privacy.explaining import NOTHING, Decision, Explanation, Outcome, explain, leaves
 from evalforge.core.privacy.modes import TextPolicy
+from evalforge.core.privacy.rules import Kind
 from evalforge.core.privacy.telling import KIND_WORDS, TEXT_WORDS
 from evalforge.core.privacy.text.findings import TextKind
-from evalforge.core.privacy.values import Kind
 from evalforge.core.privacy.watching import is_container
 from evalforge.core.span import Evaluation, Span
 from tests.spans import span

@@ -11,7 +11,7 @@ from evalforge.core.canonical import canonical_json
 from evalforge.core.privacy import KeyRing, Sanitizer
 from evalforge.core.privacy.fields import FIELD_ROWS
 from evalforge.core.privacy.finishing import MAX_PAYLOAD_BYTES
-from evalforge.core.privacy.values import Kind
+from evalforge.core.privacy.rules import Kind
 from evalforge.core.privacy.walk import MAX_ITEMS, MAX_KEYS
 from evalforge.core.signals import SPELLINGS, Thresholds, find_signals
 from evalforge.core.span import Evaluation

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from evalforge.core.privacy import values
-from evalforge.core.privacy.values import RULE_OF, Kind, placeholder
+from evalforge.core.privacy import measures, software, values
+from evalforge.core.privacy.marks import placeholder
+from evalforge.core.privacy.rules import RULE_OF, Kind
 from evalforge.core.privacy.vocabulary import is_known_words, is_name, is_word
 
 PERSONAL = (
@@ -139,12 +140,12 @@ def test_placeholders(value: Any, mark: str) -> None:
 
 @pytest.mark.parametrize("value", [4155550132, -100_000, 10**30, 1e5, float("inf")])
 def test_large_numbers_are_not_small(value: Any) -> None:
-    assert values.small_number(value) is None
+    assert measures.small_number(value) is None
 
 
 @pytest.mark.parametrize("value", [0, -1, 99_999, 0.25, "42", "0.5"])
 def test_small_numbers(value: Any) -> None:
-    assert values.small_number(value) == value
+    assert measures.small_number(value) == value
 
 
 @pytest.mark.parametrize("word", ["refund", "green", "openai", "east", "kubernetes", "hallucination", "claude"])
@@ -197,22 +198,22 @@ def test_known_words_are_counted(text: str, max_words: int, is_known: bool) -> N
     "c++|C#|.docx|###|</s>|120 req/s|15 tokens/s".split("|"),
 )
 def test_what_software_says_of_itself(text: str) -> None:
-    assert values.technical(text) == text
-    assert values.technical(text.lower()) == text.lower()
+    assert software.technical(text) == text
+    assert software.technical(text.lower()) == text.lower()
 
 
 @pytest.mark.parametrize(
     "text", ["", "415550132ms", "4155550132", "maria", ".maria", "10.0.0.1", "12 elm", "28 39 226 85 1", *PERSONAL]
 )
 def test_what_people_are_is_nothing_technical(text: str) -> None:
-    assert values.technical(text) is None
+    assert software.technical(text) is None
 
 
 @pytest.mark.parametrize(
     "text", ["415-555-0132", "415.555.0132", "build-4155550132", "maria-7", "10.1.2.3", "12345678", "078-05-1120"]
 )
 def test_no_number_of_a_person_is_a_release(text: str) -> None:
-    assert values.release(text) is None
+    assert software.release(text) is None
 
 
 @pytest.mark.parametrize(
@@ -226,14 +227,14 @@ def test_sessions_and_spelled_out_addresses_are_no_names(text: str) -> None:
 @pytest.mark.parametrize("text", ["rosebakerhill", "marialopezgarcia", "Lausanne/Vidy", "Europe/Springfield"])
 def test_run_together_words_and_places_that_are_no_words(text: str) -> None:
     assert values.words(text) is None
-    assert values.zone(text) is None
+    assert software.zone(text) is None
 
 
 @pytest.mark.parametrize("number", [1_420_070_400, 1_795_415_160.84, 1_795_415_160_844, 1_795_415_160_844_000_000, 12.5, 0])
 def test_epochs_of_this_time(number: float) -> None:
-    assert values.epoch_of_this_time(number) == number
+    assert measures.epoch_of_this_time(number) == number
 
 
 @pytest.mark.parametrize("number", [4_155_550_132, 3_232_235_777, 829_794_669, 1_000_000_000, 10**30, float("nan"), True])
 def test_numbers_that_are_no_time(number: float) -> None:
-    assert values.epoch_of_this_time(number) is None
+    assert measures.epoch_of_this_time(number) is None

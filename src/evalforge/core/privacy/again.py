@@ -14,7 +14,7 @@ from itertools import zip_longest
 from typing import Any
 
 from evalforge.core.capture import FailureCapture, Occurrence, merge
-from evalforge.core.privacy import values
+from evalforge.core.privacy import marks, values
 from evalforge.core.privacy.identity import KeyRing, safe_parent_id, safe_span_id
 from evalforge.core.privacy.keys import is_column, is_storable_key
 from evalforge.core.privacy.neighbours import TraceContext
@@ -99,7 +99,7 @@ def _text(value: Json) -> str | None:
 
 
 def _is_mark(text: str) -> bool:
-    return values.is_mark(text) or (text.startswith("[cut: ") and text.endswith("]") and len(text) < 60)
+    return marks.is_mark(text) or (text.startswith("[cut: ") and text.endswith("]") and len(text) < 60)
 
 
 # -- captures -------------------------------------------------------------------------------------------------------------
@@ -194,11 +194,11 @@ def _is_evaluator(name: str) -> bool:
     return _EVALUATOR_MARK.fullmatch(name) is not None or values.evaluator_name(name) is not None
 
 
-def _kept(text: str, rule: values.TextRule) -> str:
-    return text if text == "" or _is_mark(text) else rule(text) or values.placeholder(text)
+def _kept(text: str, rule: marks.TextRule) -> str:
+    return text if text == "" or _is_mark(text) else rule(text) or marks.placeholder(text)
 
 
-def _named(text: str | None, rule: values.TextRule) -> str | None:
+def _named(text: str | None, rule: marks.TextRule) -> str | None:
     return text if text is None or _is_mark(text) else rule(text)
 
 

@@ -7,9 +7,10 @@ from typing import Any
 
 from evalforge.core.privacy.explanations import keep_error, tells_failure
 from evalforge.core.privacy.fields import ROLES, TEXT_FIELDS, TOOL_TYPES
+from evalforge.core.privacy.measures import any_number
 from evalforge.core.privacy.modes import TextMode
 from evalforge.core.privacy.trees import keep_scrubbed, keep_scrubbed_entry
-from evalforge.core.privacy.values import any_number, machine_id, name, words
+from evalforge.core.privacy.values import machine_id, name, words
 from evalforge.core.privacy.walk import MAX_ITEMS, Tally
 from evalforge.core.span import Json
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from evalforge.core.privacy import values
+from evalforge.core.privacy import marks
 from evalforge.core.privacy.fields import FIELDS
 from evalforge.core.privacy.identity import USER_ID_PLACES, user_id_in
 from evalforge.core.privacy.keys import MAX_KEY_LENGTH, is_storable_key, normal_key
@@ -211,13 +211,13 @@ class _Finder:
         found = after if isinstance(after, list) else [after]
         if before in found:
             return before
-        marked = [one for one in found if isinstance(one, str) and (values.is_mark(one) or MARK.search(one))]
+        marked = [one for one in found if isinstance(one, str) and (marks.is_mark(one) or MARK.search(one))]
         return marked[0] if marked else NOTHING
 
     def _outcome(self, path: Path, before: Json, after: Any) -> Outcome:
         if path[0] in IDS and after is not NOTHING and after != before and str(after).startswith(("t_", "s_")):
             return Outcome.HASHED
-        is_gone = after is NOTHING or (isinstance(after, str) and values.is_mark(after) and after != before)
+        is_gone = after is NOTHING or (isinstance(after, str) and marks.is_mark(after) and after != before)
         may_name = self._user_id is not None and is_gone and path[0] in USER_ID_PLACES and not is_container(before)
         if may_name and normal_user_id(before) == self._user_id:
             return Outcome.HASHED
@@ -325,7 +325,7 @@ def _at(found: Any, path: Path) -> Any:
             if not isinstance(key, int) or key >= len(found):
                 return NOTHING
             found = found[key]
-        elif isinstance(found, str) and (values.is_mark(found) or MARK.search(found)):
+        elif isinstance(found, str) and (marks.is_mark(found) or MARK.search(found)):
             return found
         else:
             return NOTHING

@@ -7,8 +7,9 @@ from typing import Any
 
 import orjson
 
+from evalforge.core.privacy.measures import small_number
 from evalforge.core.privacy.modes import TextMode, path_of
-from evalforge.core.privacy.values import error_type, small_number
+from evalforge.core.privacy.values import error_type
 from evalforge.core.privacy.walk import Tally
 from evalforge.core.span import Json
 

@@ -6,7 +6,7 @@ names is unknown: its value stays only as a boolean, a small number, an ISO time
 
 from __future__ import annotations
 
-from evalforge.core.privacy.values import Kind
+from evalforge.core.privacy.rules import Kind
 from evalforge.core.privacy.vocabulary import listed
 from evalforge.core.signals import SPELLINGS
 

@@ -7,9 +7,9 @@ from typing import Any
 
 from evalforge.core.canonical import canonical_json
 from evalforge.core.privacy.echoes import Echoes
+from evalforge.core.privacy.marks import is_mark, placeholder
 from evalforge.core.privacy.net import second_net
 from evalforge.core.privacy.text.findings import TextKind, is_text_mark
-from evalforge.core.privacy.values import is_mark, placeholder
 from evalforge.core.privacy.walk import Tally
 
 MAX_PAYLOAD_BYTES = 256 * 1024

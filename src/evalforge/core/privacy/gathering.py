@@ -12,11 +12,11 @@ import re2
 
 from evalforge.core.privacy.fields import FIELDS
 from evalforge.core.privacy.keys import MAX_KEY_LENGTH, KeyClass, KeyVerdict, verdict_on
+from evalforge.core.privacy.marks import is_mark
 from evalforge.core.privacy.pairs import VALUE_KEYS, after_names, named_verdict, pair_name
 from evalforge.core.privacy.sensitive import SHAPED_KINDS, kind_under
 from evalforge.core.privacy.text.findings import is_text_mark
 from evalforge.core.privacy.text.network import is_public_host
-from evalforge.core.privacy.values import is_mark
 from evalforge.core.privacy.vocabulary import is_word
 from evalforge.core.span import Json, Span
 

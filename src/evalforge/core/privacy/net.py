@@ -18,16 +18,16 @@ from typing import Any
 import orjson
 
 from evalforge.core import links
-from evalforge.core.privacy import values
+from evalforge.core.privacy import marks, measures, rules, software
 from evalforge.core.privacy.fields import FIELDS
 from evalforge.core.privacy.gate import gate
 from evalforge.core.privacy.keys import MAX_KEY_LENGTH, is_storable_key, normal_key
+from evalforge.core.privacy.rules import Kind
 from evalforge.core.privacy.text.checksums import luhn
 from evalforge.core.privacy.text.decoding import decoded_views
 from evalforge.core.privacy.text.findings import Finding, TextKind
 from evalforge.core.privacy.text.frames import frames_of
 from evalforge.core.privacy.text.identifiers import find_identifiers
-from evalforge.core.privacy.values import Kind
 from evalforge.core.sites import SITES
 
 OPEN_TEXT = "open_text"
@@ -189,7 +189,7 @@ def kind_in(text: str) -> str | None:
     """The kind of the first personal thing that has a shape of its own in a text, read in every encoding; None for none."""
     for n, view in enumerate(decoded_views(_without_harmless_frames(text))):
         leaves = json_leaves(view)
-        is_prose = leaves is None and " " in view.strip() and values.time(view) is None
+        is_prose = leaves is None and " " in view.strip() and measures.time(view) is None
         for finding in find_identifiers(view):
             if _is_sure(finding, view, is_prose=is_prose, is_hidden=n > 0 and leaves is None):
                 return finding.kind.value
@@ -254,7 +254,7 @@ def _is_sure(finding: Finding, view: str, *, is_prose: bool, is_hidden: bool) ->
         return True
     if kind in _ONLY_IN_PROSE:
         return False
-    if kind is _K.PHONE and values.release(view) is not None:
+    if kind is _K.PHONE and software.release(view) is not None:
         return False
     if kind in _NUMBERS and found.isdigit():
         return kind is _K.CARD and _is_card(int(found))
@@ -302,7 +302,7 @@ class _Net:
         if kind is None or self._is_open(path) or _has_its_shape(text, path):
             return node
         self.leaks.append(Leak(shown_path(path), kind))
-        return values.placeholder(text)
+        return marks.placeholder(text)
 
     def _cleaned_whole(self, node: Any, path: tuple[str, ...]) -> Any:
         """A tree that lies too deep to go through: closed whole if anything in it is a suspect."""
@@ -310,7 +310,7 @@ class _Net:
         if kind is None:
             return node
         self.leaks.append(Leak(shown_path(path), kind))
-        return values.placeholder(node)
+        return marks.placeholder(node)
 
     def _cleaned_mapping(self, node: Mapping[Any, Any], path: tuple[str, ...], depth: int) -> dict[Any, Any]:
         document: dict[Any, Any] = {}
@@ -350,7 +350,7 @@ def _has_its_shape(value: str | int, path: tuple[str, ...]) -> bool:
     kinds = FIELDS.get(normal_key(key), ())
     codes = tuple(kind for kind in kinds if kind in _CODE_KINDS)
     # A code may be what an encoding made of something readable: that is looked for first.
-    return bool(codes) and values.kept(value, codes) == value and (isinstance(value, int) or len(decoded_views(value)) == 1)
+    return bool(codes) and rules.kept(value, codes) == value and (isinstance(value, int) or len(decoded_views(value)) == 1)
 
 
 def shown_path(path: tuple[str, ...]) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from evalforge.core.privacy.keys import MAX_KEY_LENGTH, KeyClass, KeyVerdict, verdict_on
-from evalforge.core.privacy.values import is_mark
+from evalforge.core.privacy.marks import is_mark
 from evalforge.core.span import Json
 
 NAMING_KEYS = frozenset(

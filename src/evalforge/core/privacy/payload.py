@@ -22,22 +22,12 @@ from evalforge.core.privacy.keys import (
     normal_key,
     verdict_on,
 )
+from evalforge.core.privacy.marks import is_mark, placeholder
+from evalforge.core.privacy.measures import epoch, score, small_number, time
 from evalforge.core.privacy.modes import TextMode, path_of
-from evalforge.core.privacy.values import (
-    documented_label,
-    epoch,
-    evaluator_name,
-    is_mark,
-    kept,
-    label,
-    placeholder,
-    score,
-    small_number,
-    technical,
-    time,
-    version,
-    words,
-)
+from evalforge.core.privacy.rules import kept
+from evalforge.core.privacy.software import technical
+from evalforge.core.privacy.values import documented_label, evaluator_name, label, version, words
 from evalforge.core.privacy.vocabulary import listed
 from evalforge.core.privacy.walk import MAX_KEYS, Place, Tally, kept_mapping, measured
 from evalforge.core.span import Evaluation, Json, Span

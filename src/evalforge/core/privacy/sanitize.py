@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from evalforge.core.canonical import canonical_json, digest_of
-from evalforge.core.privacy import values
+from evalforge.core.privacy import marks, measures, values
 from evalforge.core.privacy.echoes import Echoes
 from evalforge.core.privacy.finishing import finished
 from evalforge.core.privacy.identity import (
@@ -117,7 +117,7 @@ class Sanitizer:
             model_provider=_unless_mark(payload.get("model_provider")),
             error_type=found_error_type,
             status_code=max(status_codes, default=None),
-            quality_score=min((one for one in scores if abs(one) < values.SCORE_LIMIT), default=None),
+            quality_score=min((one for one in scores if abs(one) < measures.SCORE_LIMIT), default=None),
             user_hash=user_hash,
         )
 
@@ -186,7 +186,7 @@ def _status(raw: Json, tally: Tally) -> str:
     return "" if raw == "" else values.words(raw) or tally.redacted(raw, "unknown_value")
 
 
-def _named(raw: Json, rule: values.TextRule, tally: Tally) -> str | None:
+def _named(raw: Json, rule: marks.TextRule, tally: Tally) -> str | None:
     if raw is None or raw == "":
         return None
     found = rule(raw)
@@ -197,7 +197,7 @@ def _named(raw: Json, rule: values.TextRule, tally: Tally) -> str | None:
 
 
 def _unless_mark(text: Json) -> str | None:
-    return text if isinstance(text, str) and not values.is_mark(text) else None
+    return text if isinstance(text, str) and not marks.is_mark(text) else None
 
 
 def _place(raw: str, names: Mapping[str, str]) -> str:
@@ -206,4 +206,4 @@ def _place(raw: str, names: Mapping[str, str]) -> str:
         return f"evaluation.{names[rest]}" if rest in names else "evaluation.[evaluator]"
     if raw == "status" or (head in _PLACES and rest in SPELLINGS):
         return raw
-    return values.name(raw) or values.placeholder(raw)
+    return values.name(raw) or marks.placeholder(raw)

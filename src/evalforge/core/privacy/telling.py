@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from evalforge.core.privacy import values
+from evalforge.core.privacy import marks, measures, values
 from evalforge.core.privacy.fields import FIELDS
 from evalforge.core.privacy.keys import KeyClass, normal_key, verdict_on
+from evalforge.core.privacy.rules import RULE_OF, Kind
 from evalforge.core.privacy.text.findings import MARK, TextKind
-from evalforge.core.privacy.values import RULE_OF, Kind
 from evalforge.core.privacy.watching import KeyRule, Path
 from evalforge.core.span import Json
 
@@ -198,7 +198,7 @@ def _kept(told: Told) -> str:
         return f"{_HEAD[told.path[0]]}{masked}"
     if before is None:
         return "null"
-    if isinstance(before, str) and values.is_mark(before):
+    if isinstance(before, str) and marks.is_mark(before):
         return "a placeholder already"
     if told.path[0] == "tags":
         return _of_tag(told)
@@ -225,7 +225,7 @@ def _scrubbed(told: Told) -> str:
         return ", ".join(shown) + more
     if told.scrubbed_as not in (None, "text"):
         return f"{str(told.scrubbed_as).replace('_', ' ')}: replaced"
-    if values.is_mark(after):
+    if marks.is_mark(after):
         return "text closed: beyond the bound of kept texts, or unreadable"
     return "text scrubbed: brought into plain form" if told.before != told.after else "text scrubbed: nothing personal found"
 
@@ -249,9 +249,9 @@ def _by_key(rule: KeyRule, value: Json) -> str | None:
         if accepted is not None:
             return f"known field: {accepted}"
     verdict = rule.verdict
-    if rule.is_numeric and values.number(value) is not None:
+    if rule.is_numeric and measures.number(value) is not None:
         return "a number in metrics"
-    if rule.has_verdicts and values.score(value) is not None:
+    if rule.has_verdicts and measures.score(value) is not None:
         return "a number in an evaluation"
     if verdict.key_class is not KeyClass.HARMLESS:
         if isinstance(value, bool):
@@ -265,13 +265,13 @@ def _by_key(rule: KeyRule, value: Json) -> str | None:
 
 
 def _by_value(value: Json, *, is_measure: bool) -> str | None:
-    if values.boolean(value) is not None:
+    if measures.boolean(value) is not None:
         return "a boolean"
-    if values.small_number(value) is not None:
-        return f"a number below {values.SMALL_NUMBER:,}"
-    if is_measure and values.number(value) is not None:
+    if measures.small_number(value) is not None:
+        return f"a number below {measures.SMALL_NUMBER:,}"
+    if is_measure and measures.number(value) is not None:
         return "a number under a key that names a measure"
-    if values.time(value) is not None:
+    if measures.time(value) is not None:
         return "an ISO time"
     if values.words(value) is not None or values.label(value) is not None:
         return "vocabulary word" if isinstance(value, str) and value.isalpha() else "vocabulary words"

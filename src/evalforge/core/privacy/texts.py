@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from evalforge.core.privacy.echoes import Echoes
 from evalforge.core.privacy.keys import KeyVerdict
+from evalforge.core.privacy.marks import is_mark, placeholder
 from evalforge.core.privacy.sensitive import identified
 from evalforge.core.privacy.text.findings import TextKind, is_text_mark
-from evalforge.core.privacy.values import is_mark, placeholder
 
 if TYPE_CHECKING:
     from evalforge.core.privacy.text.scrubber import Scrubber

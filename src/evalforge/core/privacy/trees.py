@@ -21,18 +21,13 @@ from evalforge.core.privacy.keys import (
     is_storable_key,
     verdict_on,
 )
+from evalforge.core.privacy.marks import placeholder
+from evalforge.core.privacy.measures import SMALL_NUMBER, number
 from evalforge.core.privacy.modes import TextMode
 from evalforge.core.privacy.pairs import VALUE_KEYS, after_names, named_verdict, pair_name
+from evalforge.core.privacy.rules import kept
 from evalforge.core.privacy.texts import KeptTexts, bounded
-from evalforge.core.privacy.values import (
-    SMALL_NUMBER,
-    kept,
-    machine_id,
-    name,
-    number,
-    placeholder,
-    words,
-)
+from evalforge.core.privacy.values import machine_id, name, words
 from evalforge.core.span import Json
 
 MAX_DEPTH = 12

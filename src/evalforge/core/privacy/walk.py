@@ -23,6 +23,8 @@ from evalforge.core.privacy.keys import (
     verdict_below,
     verdict_on,
 )
+from evalforge.core.privacy.marks import is_mark, placeholder
+from evalforge.core.privacy.measures import SCORE_LIMIT, SMALL_NUMBER, boolean, number, score, small_number, time
 from evalforge.core.privacy.modes import TextMode, TextPolicy, path_of
 from evalforge.core.privacy.pairs import (
     NAMING_KEYS,
@@ -33,25 +35,11 @@ from evalforge.core.privacy.pairs import (
     named_verdict,
     pair_name,
 )
+from evalforge.core.privacy.rules import Kind, kept
+from evalforge.core.privacy.software import technical
 from evalforge.core.privacy.texts import KeptTexts
 from evalforge.core.privacy.trees import KEY_MARK, keep_scrubbed, open_value
-from evalforge.core.privacy.values import (
-    SCORE_LIMIT,
-    SMALL_NUMBER,
-    Kind,
-    boolean,
-    is_mark,
-    kept,
-    label,
-    number,
-    placeholder,
-    score,
-    small_number,
-    technical,
-    time,
-    version,
-    words,
-)
+from evalforge.core.privacy.values import label, version, words
 from evalforge.core.span import Json
 
 MAX_DEPTH = 8

@@ -13,8 +13,8 @@ from typing import Any, ClassVar, TypeVar
 from evalforge.core.privacy.echoes import Echoes
 from evalforge.core.privacy.keys import KeyVerdict
 from evalforge.core.privacy.modes import TextMode
+from evalforge.core.privacy.rules import Kind
 from evalforge.core.privacy.texts import KeptTexts
-from evalforge.core.privacy.values import Kind
 from evalforge.core.privacy.walk import Place, Tally, _Entry
 from evalforge.core.span import Json
 
