@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import accumulate, count
 from typing import Any
@@ -117,9 +117,12 @@ def leaks_in(document: Mapping[str, Any], *, open_paths: Collection[str] = ()) -
 
 def _suspects(document: Mapping[str, Any]) -> dict[Any, str]:
     """The texts and whole numbers in which a detector found something, with its kind, wherever they stand."""
-    texts: list[str] = list(document)
+    texts: list[str] = []
     numbers: list[int] = []
-    nodes: list[Any] = [value for key, value in document.items() if key not in _PACKED or not isinstance(value, bytes)]
+    nodes: list[Any] = []
+    for own in _own_mappings(document):
+        texts.extend(own)
+        nodes.extend(_without_its_shape(own))
     for node in nodes:  # it grows while it is read
         kind = type(node)
         if kind is str:
@@ -152,6 +155,34 @@ def _suspects(document: Mapping[str, Any]) -> dict[Any, str]:
         if _is_card(number):
             found[number] = _K.CARD.value
     return found
+
+
+def _own_mappings(document: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """The mappings at `_OWN_PLACES`: the document, its payload, its occurrences and signals."""
+    yield document
+    payload = document.get("trace_payload")
+    if isinstance(payload, Mapping):
+        yield payload
+    for name in ("occurrences", "signals"):
+        items = document.get(name)
+        if isinstance(items, (list, tuple)):
+            yield from (item for item in items if isinstance(item, Mapping))
+
+
+def _without_its_shape(own: Mapping[str, Any]) -> Iterator[Any]:
+    """The values of such a mapping that do not have the one shape of their field: ids and digests need no look."""
+    for key, value in own.items():
+        shape = _SHAPES.get(key)
+        if shape is not None and (type(value) is str or type(value) is int) and shape.fullmatch(str(value)):
+            continue
+        if type(value) is bytes and key in _PACKED:
+            continue
+        if key == "trace_payload" and isinstance(value, Mapping):
+            continue  # it is one of our own, too
+        if key in ("occurrences", "signals") and isinstance(value, (list, tuple)):
+            yield [item for item in value if not isinstance(item, Mapping)]
+            continue
+        yield value
 
 
 _harmless: set[str] = set()
