@@ -199,3 +199,17 @@ def test_tables_and_pairs_whatever_their_parts_are_called(shape: dict[str, Any],
 )
 def test_tables_and_pairs_that_name_nothing_personal(kept: dict[str, Any]) -> None:
     assert SANITIZER.sanitize(span(metadata=kept), ()).payload["metadata"] == kept
+
+
+def test_where_keys_are_data_an_unknown_word_is_data_too() -> None:
+    people, mark = {"ann@example.com": 1, "Bob Stone": 2, "niloufar": 3, "count": 4}, "[redacted:number]"
+    kept = (
+        Sanitizer(KeyRing((b"k" * 32,))).sanitize(span(metadata={"seats": people, "lora_rank": 8}), ()).payload["metadata"]
+    )
+    assert kept == {"seats": {"[key 1]": mark, "[key 2]": mark, "[key 3]": mark, "count": 4}, "lora_rank": 8}
+
+
+def test_a_tool_called_after_something_personal_keeps_its_measures() -> None:
+    for tool in ({"name": "lookup_customer", "k": 4}, {"name": "send_email", "retries": 2}):
+        sanitized = Sanitizer(KeyRing((b"k" * 32,))).sanitize(span(metadata={"tool": tool}), ())
+        assert set(tool) - {"name"} <= set(sanitized.payload["metadata"]["tool"])

@@ -19,6 +19,7 @@ from evalforge.core.privacy.keys import (
     is_closed_whole,
     is_column,
     is_metric_name,
+    is_sensitive_column,
     is_storable_key,
     verdict_below,
     verdict_on,
@@ -54,6 +55,8 @@ _SCORED = frozenset({KeyClass.USER_ATTRIBUTE, KeyClass.SESSION, KeyClass.NETWORK
 _MAX_SCORE = 10
 _MAX_FRACTION = 100
 _NAMING_TEXT = NAMING_KEYS - {"type", "kind", "tag", "entity", "entity_type", "title"}
+_NAMING_FIELDS = _NAMING_TEXT - {"name", "Name", "id", "label", "k", "key", "Key", "question", "answer"}
+"""What names a field and nothing else: a `name` or a `key` may be a tool's, `lookup_customer`."""
 _NOTHING = object()
 _T = TypeVar("_T")
 
@@ -159,7 +162,7 @@ _MAX_PASSED = 128
 
 
 @lru_cache(maxsize=16384)
-def _entry(key: str, parent: str, above: str, closed: bool) -> _Entry:
+def _entry(key: str, parent: str, above: str, closed: bool, among_data: bool = False) -> _Entry:
     verdict = verdict_on(key)
     normal = verdict.normal
     path = f"{above}_{normal}" if above else normal
@@ -172,7 +175,7 @@ def _entry(key: str, parent: str, above: str, closed: bool) -> _Entry:
     if kinds is not None or normal in EXPLANATIONS or (path in BRANCHES and is_column(key)):
         stored: str | None = key if is_column(key) else normal
     else:
-        stored = key if is_storable_key(key) else None
+        stored = key if is_storable_key(key) and not (among_data and not is_sensitive_column(key)) else None
         if stored is None and verdict.key_class is KeyClass.HARMLESS and key != KEY_MARK:
             # A key that is not stored means no more than its mark: so sanitizing twice is sanitizing once.
             return replace(_entry(KEY_MARK, parent, above, closed), stored=None, passed=set())
@@ -197,23 +200,45 @@ def kept_mapping(values: Mapping[str, Json], place: Place, tally: Tally) -> dict
         return tally.redacted(values, "unknown_value")
     document: dict[str, Any] = {}
     beside = beside_names(values) if len(values) > 1 else ()
+    among_data = len(values) > 1 and not place.numeric and _are_data(values)
     for key, value in tally.entered(values.items(), document):
         tally.node_count += 1
         if tally.node_count > MAX_NODES:
             tally.counts["limit"] += 1
             break
         try:
-            _keep_entry(document, key, placeholder(value) if key in beside else value, place, tally)
+            _keep_entry(document, key, placeholder(value) if key in beside else value, place, tally, among_data)
         except Exception:  # noqa: BLE001 - whatever goes wrong with one entry may cost that entry only, and must not leak it
             tally.counts["error"] += 1
     return document
 
 
-def _keep_entry(document: dict[str, Any], key: Json, value: Json, place: Place, tally: Tally) -> None:
+def _are_data(keys: Iterable[Json]) -> bool:
+    """Whether at least half of a mapping's keys say something themselves: then the others may, unless words tell otherwise.
+
+    `{"ann@example.com": 1, "Bob Stone": 2, "niloufar": 3}` is a list of people.
+    """
+    marked = total = 0
+    for key in keys:
+        total += 1
+        marked += type(key) is not str or not _is_storable(key)
+    return marked > 0 and marked * 2 >= total
+
+
+@lru_cache(maxsize=16384)
+def _is_storable(key: str) -> bool:
+    if len(key) > MAX_KEY_LENGTH:
+        return False
+    return is_storable_key(key) or (is_column(key) and verdict_on(key).normal in FIELDS) or is_sensitive_column(key)
+
+
+def _keep_entry(
+    document: dict[str, Any], key: Json, value: Json, place: Place, tally: Tally, among_data: bool = False
+) -> None:
     if type(key) is not str or len(key) > MAX_KEY_LENGTH:
         document[_free_key(document, None, tally)] = tally.redacted(value, "unknown_value")
         return
-    entry = _entry(key, place.parent, place.path, place.closed)
+    entry = _entry(key, place.parent, place.path, place.closed, among_data)
     if tally.is_watched:
         tally.judged(entry, place)
     allowed = ""
@@ -437,7 +462,11 @@ def _is_sensitive_pair(values: Mapping[str, Json]) -> bool:
     """
     if VALUE_KEYS.isdisjoint(values):
         return len(values) <= _MAX_ODD_PAIR and any(
-            type(named) is str and key in _NAMING_TEXT and named_verdict(named) is not None and _has_value(values, key)
+            type(named) is str
+            and key in _NAMING_FIELDS
+            and is_column(named)
+            and named_verdict(named)
+            and _has_value(values, key)
             for key, named in values.items()
         )
     if pair_name(values) is not None:
