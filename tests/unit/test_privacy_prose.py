@@ -3,21 +3,14 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import pytest
 
 from evalforge.core.privacy import KeyRing, Sanitizer, TextPolicy
 from evalforge.core.privacy.text.scrubber import Scrubber
 from evalforge.core.span import Evaluation
+from tests.prose import lines
 from tests.spans import span
-
-FOLDER = Path(__file__).parents[1] / "data" / "prose"
-
-
-def lines(name: str) -> list[str]:
-    text = (FOLDER / f"{name}.txt").read_text("utf-8")
-    return [line.replace("\\n", "\n") for line in text.splitlines() if line and not line.startswith("#")]
 
 
 def scrubbed(text: str) -> str:

@@ -23,7 +23,6 @@ from evalforge.core.privacy.keys import (
 )
 from evalforge.core.privacy.marks import placeholder
 from evalforge.core.privacy.measures import SMALL_NUMBER, number
-from evalforge.core.privacy.modes import TextMode
 from evalforge.core.privacy.pairs import VALUE_KEYS, after_names, named_verdict, pair_name
 from evalforge.core.privacy.rules import kept
 from evalforge.core.privacy.texts import KeptTexts, bounded
@@ -58,14 +57,6 @@ def _verdicts(above: str, key: str) -> tuple[KeyVerdict, KeyVerdict | None, str]
     if verdict.key_class in _SENSITIVE and not verdict.is_text:
         return verdict, verdict, above or key[: MAX_KEY_LENGTH // 2]
     return verdict, None, key if len(key) <= MAX_KEY_LENGTH // 2 else ""
-
-
-def keep_value(container: Any, key: Any, value: Json, mode: TextMode, texts: KeptTexts) -> None:
-    """Puts into `container[key]` what is kept of a value in a mode that is not closed."""
-    if mode is TextMode.OPEN:
-        container[key] = open_value(value)
-    else:
-        keep_scrubbed(container, key, value, texts)
 
 
 def keep_scrubbed(container: Any, key: Any, value: Json, texts: KeptTexts, verdict: KeyVerdict | None = None) -> None:

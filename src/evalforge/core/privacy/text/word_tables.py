@@ -137,7 +137,6 @@ DATE_WORDS = listed(
 MODALS = listed("would will could should can cannot may might must shall did does do")
 """Verbs that follow somebody who is named, and no noun after `that` (`promised that Grace would call`)."""
 
-INTRODUCTIONS = listed("im i'm am this is it's its here's that's")
 AFTER_INTRODUCTION = listed("from and here calling with at in by writing again speaking i my the a an but aka of")
 
 PARTICLES = listed(
