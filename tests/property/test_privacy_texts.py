@@ -106,6 +106,16 @@ def test_sanitizing_twice_is_sanitizing_once(policy: str, raw: Span) -> None:
     assert json.dumps(dict(once.payload), allow_nan=False)
 
 
+@pytest.mark.parametrize("policy", POLICIES)
+def test_a_measure_that_was_an_echo_stays_its_placeholder(policy: str) -> None:
+    raw = span(metadata={"message": {"max_tokens": {"name": 10_000}}}, attributes={"error.message": {"name": 10_000}})
+    sanitizer = Sanitizer(RING, POLICIES[policy])
+    once = sanitizer.sanitize(raw, (), TraceContext(has_user=True))
+    assert once.payload["metadata"] == {"message": {"max_tokens": {"name": "[redacted:number]"}}}
+    again, _ = span_of(once.payload)
+    assert sanitizer.sanitize(again, (), TraceContext(has_user=True)).payload["metadata"] == once.payload["metadata"]
+
+
 def _without_empty(payload: Mapping[str, Any]) -> dict[str, Any]:
     """A section of which nothing is left is one that was never there."""
     return {section: value for section, value in payload.items() if value not in ({}, "")}

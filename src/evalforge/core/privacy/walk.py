@@ -421,6 +421,8 @@ def _passes_in(place: Place, verdict: KeyVerdict) -> bool:
 def _kept_sensitive(value: Json, verdict: KeyVerdict, tally: Tally) -> Any:
     if isinstance(value, bool) and verdict.key_class not in (KeyClass.USER_ID, KeyClass.PII):
         return value
+    if (verdict.is_measure or verdict.is_kind) and type(value) is str and is_mark(value):
+        return value  # a measure or a kind that was kept, and closed afterwards: so sanitizing twice is sanitizing once
     if verdict.is_measure and number(value) is not None and capped(value, verdict) is not None:
         return value
     if verdict.is_kind:
