@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Sequence
@@ -9,13 +10,17 @@ from dataclasses import dataclass, replace
 
 from evalforge.core.privacy.echoes import NO_ECHOES, Echoes
 from evalforge.core.privacy.text.decoding import plain_form
-from evalforge.core.privacy.text.findings import Finding, TextKind, persons_joined, settled
+from evalforge.core.privacy.text.findings import MARK, Finding, TextKind, persons_joined, settled
 from evalforge.core.privacy.text.frames import PlainFrames, frames_of
 from evalforge.core.privacy.text.identifiers import find_identifiers
 from evalforge.core.privacy.text.people import person_key
 from evalforge.core.privacy.text.placeholders import Placeholders
 from evalforge.core.privacy.text.prose import People, find_in_prose
 
+_ROUNDS = 3
+_APART = r"\s\[\](){},.;:'\"<>="
+_ANY_MARK = MARK.pattern.replace("?P<kind>", "?:").replace("?P<number>", "?:")
+_TOUCHING = re.compile(rf"[^{_APART}]{_ANY_MARK}|{_ANY_MARK}[^{_APART}]")
 UNREADABLE = "[redacted:text {}]"
 """Stands for a text that cannot be brought into plain form, or that broke a rule: its length is all that stays."""
 
@@ -42,6 +47,18 @@ class Scrubber:
 
         All at once, because who is named in one text is then known in all of them. Scrubbing the result changes nothing.
         """
+        scrubbed = self._scrubbed_once(texts)
+        for _ in range(_ROUNDS):
+            # A placeholder that touches a letter or a sign may let what stands beside it look like something new.
+            if not any(_TOUCHING.search(text) for text in scrubbed):
+                break
+            again = self._scrubbed_once(scrubbed)
+            if again == scrubbed:
+                break
+            scrubbed = again
+        return scrubbed
+
+    def _scrubbed_once(self, texts: Sequence[str]) -> list[str]:
         self._placeholders.reserve(texts)
         plain = {text: plain_form(text) for text in texts}  # the same error often stands in several places of a span
         readable = {raw: text for raw, text in plain.items() if text is not None}
