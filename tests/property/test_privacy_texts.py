@@ -116,6 +116,34 @@ def test_a_measure_that_was_an_echo_stays_its_placeholder(policy: str) -> None:
     assert sanitizer.sanitize(again, (), TraceContext(has_user=True)).payload["metadata"] == once.payload["metadata"]
 
 
+@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize(
+    "carried",
+    [
+        {"note": {"": {"": 0}}},  # below a text, a key that cannot be stored
+        {"message": {"": 0}},
+        {"user": {"\U000107560": {"active": True}}},
+        {"note": {"": [True, 1, "word"]}},
+    ],
+)
+def test_what_stands_below_a_key_that_is_not_stored_comes_out_the_same_again(policy: str, carried: dict[str, Any]) -> None:
+    sanitizer = Sanitizer(RING, POLICIES[policy])
+    once = sanitizer.sanitize(span(attributes=carried, metadata=carried), (), TraceContext(has_user=True))
+    again, marks = span_of(once.payload)
+    twice = sanitizer.sanitize(again, (), TraceContext(has_user=True))
+    assert _without_empty(dict(twice.payload) | marks) == _without_empty(once.payload)
+
+
+@pytest.mark.parametrize("policy", ["default", "scrubbed", "open"])
+def test_what_a_placeholder_touches_is_looked_at_again(policy: str) -> None:
+    evaluation = Evaluation("check", None, "score", "fail", "OK", {"reasoning": "\u00c0@\U000107560"})
+    once = Sanitizer(RING, POLICIES[policy]).sanitize(span(evaluations=(evaluation,)), (), TraceContext(has_user=True))
+    again, _ = span_of(once.payload)
+    twice = Sanitizer(RING, POLICIES[policy]).sanitize(again, (), TraceContext(has_user=True))
+    assert once.payload["evaluation"]["check"]["reasoning"].startswith("[WORD_1]")
+    assert twice.payload["evaluation"] == once.payload["evaluation"]
+
+
 def _without_empty(payload: Mapping[str, Any]) -> dict[str, Any]:
     """A section of which nothing is left is one that was never there."""
     return {section: value for section, value in payload.items() if value not in ({}, "")}

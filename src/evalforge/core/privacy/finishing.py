@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import count
 from typing import Any
 
@@ -55,10 +56,8 @@ def finished(payload: dict[str, Any], echoes: Echoes, tally: Tally) -> tuple[dic
         tally.texts.put_in_place()
         written = canonical_json(payload)
     tally.counts.update(tally.texts.redactions)
-    caught, hits = _second_net(payload)
-    if hits:
+    if hits := _second_net(payload):
         tally.counts["second_net"] += hits
-        payload = caught
         written = canonical_json(payload)
     if tally.opened:
         for container, key, value in tally.opened:
@@ -72,10 +71,28 @@ def finished(payload: dict[str, Any], echoes: Echoes, tally: Tally) -> tuple[dic
     return payload, written
 
 
-def _second_net(payload: dict[str, Any]) -> tuple[dict[str, Any], int]:
+def _second_net(payload: dict[str, Any]) -> int:
+    """How many leaks the net closed in the payload."""
     looked_at = {key: value for key, value in payload.items() if key not in _SHAPED}
     cleaned, hits = second_net(looked_at)
-    return ({**payload, **cleaned} if hits else payload), sum(hits.values())
+    if hits:
+        payload.update({key: _written_back(value, cleaned[key]) for key, value in looked_at.items()})
+    return sum(hits.values())
+
+
+def _written_back(value: Any, cleaned: Any) -> Any:
+    """What the net left of a value, in the containers that the value has: places in them wait for texts that stay open."""
+    if type(value) is dict and isinstance(cleaned, Mapping):
+        entries = [
+            (key, _written_back(inner, new)) for inner, (key, new) in zip(value.values(), cleaned.items(), strict=True)
+        ]
+        value.clear()
+        value.update(entries)
+        return value
+    if type(value) is list and type(cleaned) is list:
+        value[:] = map(_written_back, value, cleaned)
+        return value
+    return cleaned
 
 
 def _cut(payload: dict[str, Any], tally: Tally) -> bytes:

@@ -83,7 +83,7 @@ def _keep(container: Any, key: Any, value: Json, verdict: KeyVerdict | None, abo
         else:
             _keep_text(container, key, value, depth, walk)
     elif kind is bool:
-        if verdict is not None and verdict.key_class in (KeyClass.USER_ID, KeyClass.PII):
+        if verdict is not None and (above == KEY_MARK or verdict.key_class in (KeyClass.USER_ID, KeyClass.PII)):
             walk.texts.sensitive(container, key, value, verdict)
         else:
             container[key] = value
@@ -171,8 +171,15 @@ def _keep_entry(
     depth: int,
     walk: _Walk,
 ) -> None:
+    if inherited is not None and above == KEY_MARK:
+        _keep(document, stored_key, value, inherited, above, depth, walk)
+        return
     verdict, sensitive, below = _verdicts(above, key)
-    if stored_key != key and (sensitive is None or sensitive.is_measure or sensitive.is_kind):
+    if stored_key != key:
+        if sensitive is not None and not (sensitive.is_measure or sensitive.is_kind):
+            # Nobody could judge by its mark what stands below a key that is not stored: all of it is what the key says.
+            _keep(document, stored_key, value, sensitive, KEY_MARK, depth, walk)
+            return
         verdict, sensitive, below = _verdicts(above, KEY_MARK)  # a key that is not stored means no more than its mark
     is_scalar = not isinstance(value, (Mapping, list, tuple))
     if is_scalar and value is not None:

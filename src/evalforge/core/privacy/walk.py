@@ -241,13 +241,19 @@ def _keep_entry(
     entry = _entry(key, place.parent, place.path, place.closed, among_data)
     if tally.is_watched:
         tally.judged(entry, place)
+    is_hidden = entry.stored is None and not (place.numeric and is_metric_name(key))
     allowed = ""
-    if place.field and tally.policy.names_fields:
+    if place.field and tally.policy.names_fields and not is_hidden:
         allowed = f"{place.field}_{entry.normal}" if "." in place.field else path_of(place.field, entry.normal)
         mode = _mode_of(allowed, tally.policy)
         if mode is not TextMode.CLOSED and (entry.verdict.is_text or entry.verdict.key_class not in _DROPPED):
             tally.allowed(document, _free_key(document, entry.stored, tally), value, mode, allowed)
             return
+    if is_hidden and entry.verdict.key_class is not KeyClass.HARMLESS:
+        # Nobody could judge by its mark what stands below it: so sanitizing twice is sanitizing once.
+        if (closed := _removed(value, entry.verdict, tally)) is not _NOTHING:
+            document[_free_key(document, None, tally)] = closed
+        return
     kind = type(value)
     if kind is str and value in entry.passed and entry.stored is not None and entry.stored not in document:
         document[entry.stored] = value
@@ -344,10 +350,7 @@ def _kept_items(
             items.append(_kept_items(value, verdict, kinds, inner, tally))
         else:
             stored = _kept_scalar(value, verdict, kinds, place, tally)
-            if stored is not _NOTHING:
-                items.append(stored)
-            elif number(value) is not None or isinstance(value, str):
-                items.append(placeholder(value))  # lists stay as long as they were: they may be columns
+            items.append(placeholder(value) if stored is _NOTHING else stored)  # as long as it was: it may be a column
     if len(values) > MAX_ITEMS or tally.node_count > MAX_NODES:
         items.append(tally.redacted(values, "limit"))
     return items
