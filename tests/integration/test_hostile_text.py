@@ -141,8 +141,8 @@ def environment(datadog: Datadog, tmp_path: Path) -> dict[str, str]:
     """Every text that can be kept is kept as it came: the worst that may be shown."""
     return PLAIN | {
         "DATADOG_API_URL": datadog.url,
-        "DATADOG_API_KEY": "k",
-        "DATADOG_APP_KEY": "a",
+        "DATADOG_API_KEY": "hunter2-api-key",
+        "DATADOG_APP_KEY": "hunter2-app-key",
         "CAPTURE_STORE": f"sqlite:///{tmp_path / 'captures.sqlite3'}",
         "DATADOG_SOURCES": "llm_obs",
         "PII_SALT": SALT,
@@ -201,6 +201,11 @@ def test_hostile_text_is_only_ever_text(environment: dict[str, str], datadog: Da
     assert any(path.parent.name == "evals" for path in files)
     assert not any(MARK in str(path.relative_to(tmp_path)) for path in files)
     assert not list(Path("/tmp").glob(f"*{MARK}*"))
+    # And no secret is anywhere but in the headers of the requests.
+    assert all("hunter2-api-key" in headers for _, headers in datadog.asked)
+    written = told.everything + log + pages + "".join(path.read_bytes().decode("latin-1") for path in files)
+    assert "hunter2" not in written
+    assert SALT not in written
     for document in asyncio.run(stored(environment)):
         for key in (document["key"], document.get("datadog_url"), document.get("span_url")):
             assert MARK not in unquote(str(key)), key
