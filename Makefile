@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   := evalforge_venv
 BIN    := $(VENV)/bin
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all check bench docs clean
+.PHONY: help demo test test-all check docs lock sbom advisories bench clean
 
 help:  ## list the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -28,14 +28,26 @@ test: $(BIN)/.dev  ## one path through every capability, under 5 minutes on 2 co
 test-all: $(BIN)/.dev  ## the long tests too, on every Python that is installed
 	$(BIN)/python -m pytest -q -m long
 
-check: $(BIN)/.dev  ## formatting, lint, types, generated docs
+check: $(BIN)/.dev  ## formatting, lint, types, generated docs, locks
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/python -m docs.generate --check
+	$(BIN)/python -m deploy.lock --check
+	$(BIN)/python -m deploy.sbom --check
 
 docs: $(BIN)/.dev  ## write the generated parts of docs/
 	$(BIN)/python -m docs.generate
+
+lock: $(BIN)/.dev  ## lock what pyproject.toml asks for, with hashes; UPGRADE=1 takes the newest versions
+	$(BIN)/python -m deploy.lock $(if $(UPGRADE),--upgrade)
+	$(BIN)/python -m deploy.sbom
+
+sbom: $(BIN)/.dev  ## write the bill of materials of what is locked
+	$(BIN)/python -m deploy.sbom
+
+advisories: $(BIN)/.dev  ## known vulnerabilities of what is locked; OSV_URL=... asks a mirror, MUST=1 fails where it cannot tell
+	$(BIN)/python -m deploy.advisories $(if $(OSV_URL),--osv-url $(OSV_URL)) $(if $(MUST),--must)
 
 $(BIN)/.bench: $(BIN)/.dev
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[bench]'

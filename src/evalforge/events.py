@@ -17,6 +17,7 @@ from typing import Any, Literal, TextIO
 import orjson
 import structlog
 
+from evalforge.core.inert import inert_json
 from evalforge.core.ports import COLLECTIONS
 
 Level = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
@@ -182,10 +183,12 @@ class _Handler(logging.StreamHandler[TextIO]):
 
 def _json_line(entry: Any, **_: Any) -> str:
     try:
-        return orjson.dumps(entry, default=str).decode()
+        line = orjson.dumps(entry, default=str).decode()
     except TypeError:
         # Lone surrogates and integers beyond 64 bits; the standard library writes both, in ASCII.
-        return json.dumps(entry, default=str)
+        line = json.dumps(entry, default=str)
+    # A log is looked at on terminals too, and what a caller or a developer named may hold anything.
+    return inert_json(line)
 
 
 def _printable(value: Any) -> Any:

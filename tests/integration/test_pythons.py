@@ -1,8 +1,12 @@
-"""The built wheel, not the checkout, passes the unit and property tests on every supported Python that is installed."""
+"""The built wheel, not the checkout, passes the unit and property tests on every supported Python that is installed.
+
+And it runs with nothing but what is locked.
+"""
 
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -10,8 +14,9 @@ from pathlib import Path
 
 import pytest
 
+from deploy.lock import PYTHONS
+
 ROOT = Path(__file__).parents[2]
-PYTHONS = ("3.11", "3.12", "3.13")
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(1200)]
 
@@ -36,13 +41,18 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return next(folder.glob("*.whl"))
 
 
-@pytest.mark.parametrize("version", PYTHONS)
-def test_the_wheel_passes_its_tests(version: str, wheel: Path, tmp_path: Path) -> None:
+def new_environment(version: str, folder: Path) -> Path:
+    """The folder of the programs of a new virtual environment of that Python."""
     python = interpreter(version)
     if python is None:
         pytest.skip(f"Python {version} is not installed: install it (for example with pyenv) to test on it")
-    subprocess.run([python, "-m", "venv", str(tmp_path / "venv")], check=True)
-    venv_python = str(tmp_path / "venv" / "bin" / "python")
+    subprocess.run([python, "-m", "venv", str(folder)], check=True)
+    return folder / "bin"
+
+
+@pytest.mark.parametrize("version", PYTHONS)
+def test_the_wheel_passes_its_tests(version: str, wheel: Path, tmp_path: Path) -> None:
+    venv_python = str(new_environment(version, tmp_path / "venv") / "python")
     subprocess.run([venv_python, "-m", "pip", "install", "-q", f"{wheel}[dev]"], check=True)
     place = tmp_path / "checkout"
     shutil.copytree(ROOT / "tests", place / "tests", ignore=shutil.ignore_patterns("__pycache__"))
@@ -75,3 +85,33 @@ def test_the_wheel_passes_its_tests(version: str, wheel: Path, tmp_path: Path) -
         [str(tmp_path / "venv" / "bin" / "evalforge"), "--version"], capture_output=True, text=True, check=True
     )
     assert "0." in shown.stdout
+
+
+def install(python: str, *arguments: str) -> None:
+    subprocess.run([python, "-m", "pip", "install", "-qq", *arguments], check=True)
+
+
+@pytest.mark.parametrize("version", PYTHONS)
+def test_what_is_locked_is_enough_to_build_and_to_run(version: str, tmp_path: Path) -> None:
+    build, run = (str(new_environment(version, tmp_path / name) / "python") for name in ("build", "run"))
+    for python, lock in ((build, "build.lock"), (run, "requirements.lock")):
+        install(python, "--require-hashes", "-r", str(ROOT / "deploy" / lock))
+    wheels = ["-qq", "--no-deps", "--no-build-isolation", "--no-index", "-w", str(tmp_path), str(ROOT)]
+    subprocess.run([build, "-m", "pip", "wheel", *wheels], check=True)
+    install(run, "--no-deps", "--no-index", *map(str, tmp_path.glob("*.whl")))
+    subprocess.run([run, "-m", "pip", "check"], check=True, stdout=subprocess.DEVNULL)
+    outside = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    shown = subprocess.run(
+        [run, "-m", "evalforge", "demo"], cwd=tmp_path, env=outside, capture_output=True, text=True, check=True
+    )
+    assert "captures, one per failing trace" in shown.stdout
+
+
+def test_a_file_that_is_not_the_locked_one_is_not_installed(tmp_path: Path) -> None:
+    lock = tmp_path / "requirements.lock"
+    lock.write_text(re.sub(r"sha256:[0-9a-f]{64}", f"sha256:{'0' * 64}", (ROOT / "deploy" / "build.lock").read_text()))
+    command = [sys.executable, "-m", "pip", "install", "--require-hashes", "--target", str(tmp_path / "x"), "-r", str(lock)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert "DO NOT MATCH THE HASHES" in done.stderr
+    assert not (tmp_path / "x").exists()

@@ -82,6 +82,11 @@ ERRORS: list[tuple[BaseException, int, str]] = [
     (errors.StoreUnavailableError("away"), 8, "evalforge: away\n"),
     (errors.RunInProgressError("cli x", "2026"), 9, "evalforge: a run is going on: cli x, since 2026\n"),
     (errors.NotFoundError("no such"), 2, "evalforge: no such\n"),
+    (
+        errors.RunInProgressError("\x1b[2J\x9b31m\u202ex", "\u2028y"),
+        9,
+        "evalforge: a run is going on: \\x1b[2J\\x9b31m\\u202ex, since \\u2028y\n",
+    ),
     (KeyboardInterrupt(), 130, "evalforge: interrupted\n"),
 ]
 
@@ -106,6 +111,13 @@ def test_an_error_is_its_message_and_its_exit_code(
     assert fails_with(error, monkeypatch) == code
     captured = capsys.readouterr()
     assert (captured.out, captured.err.lstrip("\n")) == ("", told)
+
+
+@pytest.mark.parametrize("arguments", [["\x1b[2J"], ["--\x9b31m"], ["ingest", "--from", "\u202e\x07"], ["captures", "\x1b"]])
+def test_a_hostile_argument_drives_no_terminal(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments) == 2
+    captured = capsys.readouterr()
+    assert (captured.out + captured.err).replace("\n", "").isprintable()
 
 
 def test_a_bug_is_one_line_without_what_it_was_about(

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import httpx
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from evalforge.core.sites import SITES, SITES_WITHOUT_LLM_OBS, api_url, validated_api_url
+from evalforge.core.sites import SITES, SITES_WITHOUT_LLM_OBS, api_url, is_datadog_host, is_loopback, validated_api_url
 
 API_HOSTS = {
     "datadoghq.com": "https://api.datadoghq.com",
@@ -76,12 +79,42 @@ def test_loopback_and_datadog_are_allowed(url: str, wanted: str) -> None:
         "http://[::ffff:8.8.8.8]",
         "https://[::1",
         "javascript://127.0.0.1",
+        "http://localhost.",
+        "http://127.0.0.1..",
+        "https://api.datadoghq.com.",
+        "https://evil.com%2f.datadoghq.com",
+        "https://%00[::1]",
+        "https://[::1]evil.com",
+        "https://evil.com／.datadoghq.com",
+        "https://evil。com/.datadoghq.com",
+        "https://api.datadoghq.com:",
     ],
 )
 def test_everything_else_is_refused_and_not_repeated(url: str) -> None:
     with pytest.raises(ValueError, match=r".") as refused:
         validated_api_url(url)
     assert "secret" not in str(refused.value)
+
+
+PIECES = (
+    *"@:/\\?#.[]%&=;~!$'()*, \t。．／＠：ßKé\u00ad\u200b", "%2f", "%40", "%00", "%23", "https://",
+    "api.datadoghq.com", ".datadoghq.com", "datadoghq.com",
+    "evil.com", "127.0.0.1", "localhost", "[::1]", "[v1.x]", "xn--", "443", "2130706433", "0177.0.0.1", "x",
+)  # fmt: skip
+
+
+@settings(max_examples=1_000, deadline=None)
+@given(st.sampled_from(["https://", "http://", ""]), st.lists(st.sampled_from(PIECES), min_size=1, max_size=6).map("".join))
+def test_whatever_is_allowed_is_called_as_it_was_read(scheme: str, rest: str) -> None:
+    """The host that the HTTP client connects to is the host that was checked, however the two read a URL."""
+    try:
+        allowed = validated_api_url(scheme + rest)
+    except ValueError:
+        return
+    called = httpx.URL(allowed)
+    host = called.raw_host.decode()
+    assert is_loopback(host) or (called.scheme == "https" and is_datadog_host(host))
+    assert called.userinfo == b""
 
 
 @pytest.mark.parametrize(

@@ -58,13 +58,27 @@ def test_undeclared_fields_are_not_written_and_undeclared_events_are_an_error() 
 def test_every_event_can_be_written_with_hostile_values(event: Any, form: Any) -> None:
     stream = io.StringIO()
     configure_logging(form, stream=stream, level="DEBUG")
-    hostile = ["\ud800\x1b[2J", "two\nlines", 1 << 80, float("nan"), {"a": b"\xff"}, [["\x9b31m"]], None, object()]
-    emit(event.name, **{field: hostile[number % len(hostile)] for number, field in enumerate(event.fields)})
+    hostile = [
+        "\ud800\x1b[2J",
+        "two\nlines\x7f",
+        "\x9b31m",
+        "\u202egnp.exe",
+        "two\u2028lines\x85",
+        1 << 80,
+        float("nan"),
+        {"a\x9b": b"\xff", "\x1b": "\u2029"},
+        [["\x9b31m"], "\x1b]52;c;\x07"],
+        None,
+        object(),
+    ]
+    for first in range(len(hostile)):
+        values = hostile[first:] + hostile[:first]
+        emit(event.name, **{field: values[number % len(values)] for number, field in enumerate(event.fields)})
     written = stream.getvalue()
-    assert written.count("\n") == 1
-    assert "\x1b" not in written
+    assert written.count("\n") == len(hostile)
+    assert written.replace("\n", "").isprintable()
     if form == "json":
-        assert lines(stream)[0]["severity"] == event.level
+        assert {entry["severity"] for entry in lines(stream)} == {event.level}
 
 
 def test_the_console_form_shows_and_does_not_obey() -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import os
 import sqlite3
+import stat
 from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
@@ -151,6 +153,30 @@ async def test_a_file_of_the_first_release_opens_and_gains_what_is_new(tmp_path:
     await store.save_erasure(Erasure("e", NOW, "trace", "cli"))
     assert [one.id async for one in store.erasures()] == ["e"]
     assert await store.count(now=NOW) == 1
+    await store.close()
+
+
+async def test_only_its_owner_can_read_the_file_and_its_log(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        store = SqliteStore(str(tmp_path / "a.db"), prefix="p_")
+        await store.upsert([capture()], now=NOW)
+    finally:
+        os.umask(before)
+    assert modes_in(tmp_path) == {"a.db": 0o600, "a.db-shm": 0o600, "a.db-wal": 0o600}
+    await store.close()
+
+
+def modes_in(folder: Path) -> dict[str, int]:
+    return {path.name: stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()}
+
+
+async def test_a_file_that_a_team_shares_keeps_its_permissions(tmp_path: Path) -> None:
+    (tmp_path / "a.db").touch()
+    (tmp_path / "a.db").chmod(0o660)
+    store = SqliteStore(str(tmp_path / "a.db"), prefix="p_")
+    await store.upsert([capture()], now=NOW)
+    assert modes_in(tmp_path)["a.db"] == 0o660
     await store.close()
 
 

@@ -7,10 +7,12 @@ import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
+from io import StringIO
 
 import click
 
 from evalforge import __version__, errors
+from evalforge.core.inert import inert_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +125,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         result = cli.main(args=arguments, prog_name="evalforge", standalone_mode=False)
     except click.ClickException as error:
-        error.show()
+        shown = StringIO()
+        error.show(shown)
+        click.echo(_inert_lines(shown.getvalue().expandtabs(2)), nl=False, err=True)  # it quotes arguments
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
         click.echo("evalforge: interrupted", err=True)
@@ -141,10 +145,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _told(error: errors.EvalForgeError) -> str:
-    lines = [f"evalforge: {line}" for line in error.message.splitlines()]
+    # What another process wrote into the store may be quoted: who holds the lease, where a package went.
+    lines = [f"evalforge: {line}" for line in _inert_lines(error.message).split("\n")]
     if isinstance(error, errors.RetriableError) and error.retry_after_s:
         lines.append(f"evalforge: try again in {error.retry_after_s:.0f} s")
     return "\n".join(lines)
+
+
+def _inert_lines(message: str) -> str:
+    return "\n".join(map(inert_text, message.split("\n")))
 
 
 def _place_of(error: Exception) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import unicodedata
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -12,11 +11,10 @@ from rich.console import Console, Group
 from rich.padding import Padding
 from rich.text import Text
 
+from evalforge.core.inert import inert_text
 from evalforge.exports import json_bytes
 
 SEVERITY_STYLE = {"critical": "bold red", "high": "yellow", "medium": "cyan"}
-
-_HIDDEN_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 
 
 def console(*, err: bool = False) -> Console:
@@ -30,16 +28,8 @@ def safe(value: Any, limit: int = 2000) -> str:
     Longer texts end with an ellipsis.
     """
     text = value if isinstance(value, str) else str(value)
-    cut = text[: limit + 1]
-    if not cut.isascii() or not cut.isprintable():
-        cut = "".join(map(_spelled, cut))
+    cut = inert_text(text[: limit + 1])
     return cut if len(cut) <= limit else cut[: limit - 1] + "…"
-
-
-def _spelled(character: str) -> str:
-    if unicodedata.category(character) not in _HIDDEN_CATEGORIES:
-        return character
-    return character.encode("unicode_escape", "backslashreplace").decode("ascii")
 
 
 def text(value: Any, style: str = "", *, limit: int = 2000, link: str | None = None) -> Text:

@@ -6,6 +6,7 @@ Source: https://docs.datadoghq.com/getting_started/site/ and the list of servers
 from __future__ import annotations
 
 import ipaddress
+import re
 from urllib.parse import urlsplit
 
 SITES: tuple[str, ...] = (
@@ -20,6 +21,9 @@ SITES: tuple[str, ...] = (
     "us2.ddog-gov.com",
 )
 """Every site: what DATADOG_SITE may be."""
+
+# Nothing in which two readers of a URL could see two hosts: whoever checks a host must be sure which one is called.
+_AUTHORITY = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9.\-]{0,251}[A-Za-z0-9])?|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
 
 SITES_WITHOUT_LLM_OBS = frozenset({"ddog-gov.com", "us2.ddog-gov.com"})
 """Sites on which Datadog does not offer LLM Observability; APM works there."""
@@ -47,7 +51,7 @@ def validated_api_url(url: str, trusted: str | None = None) -> str:
     """
     try:
         parts = urlsplit(url.strip())
-        host = (parts.hostname or "").rstrip(".")
+        host = parts.hostname or ""
         _ = parts.port
     except ValueError as error:
         raise ValueError("this is not a URL") from error
@@ -57,6 +61,8 @@ def validated_api_url(url: str, trusted: str | None = None) -> str:
         raise ValueError("it must begin with https:// (or http:// on loopback) and name a host")
     if "@" in parts.netloc or parts.query or parts.fragment:
         raise ValueError("it must be a plain base URL without user name, query or fragment")
+    if _AUTHORITY.fullmatch(parts.netloc) is None:
+        raise ValueError("its host must be a plain name or address, without a dot at its end")
     if not is_loopback(host):
         if parts.scheme != "https":
             raise ValueError("http is for loopback only: the keys would travel in the clear")

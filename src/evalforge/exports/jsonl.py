@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -12,13 +11,10 @@ from typing import Any
 import orjson
 
 from evalforge.core.capture import unpack
+from evalforge.core.inert import inert_json
 from evalforge.core.ports import StoredCapture
 
 FORMAT = "jsonl"
-
-# JSON may hold these raw, but a terminal obeys them, and some readers split lines at them: DEL and the C1 controls, line and
-# paragraph separators, and the marks that turn the direction of text. Escaped, they mean the same to every JSON reader.
-_RISKY = re.compile("[\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff]")
 
 
 def capture_document(stored: StoredCapture) -> dict[str, Any]:
@@ -55,7 +51,7 @@ def json_bytes(value: Any, *, indent: bool = False, sort_keys: bool = True) -> b
         # Integers beyond 64 bits and lone surrogates: slower, and in ASCII, which can spell both.
         separators = (",", ": ") if indent else (",", ":")
         text = json.dumps(plain, sort_keys=sort_keys, separators=separators, indent=2 if indent else None)
-    return _RISKY.sub(lambda found: f"\\u{ord(found[0]):04x}", text).encode()
+    return inert_json(text).encode()
 
 
 def _plain(value: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -119,6 +120,7 @@ class SqliteFile:
         return execute
 
     def _open(self) -> sqlite3.Connection:
+        self._make_private()
         connection = sqlite3.connect(self.path, timeout=self._timeout_s, isolation_level=None, check_same_thread=False)
         try:
             connection.row_factory = sqlite3.Row
@@ -141,6 +143,13 @@ class SqliteFile:
             connection.close()
             raise
         return connection
+
+    def _make_private(self) -> None:
+        """Makes a new file before SQLite would, for its owner only; SQLite gives its log the same permissions."""
+        if self.path == ":memory:":
+            return
+        with suppress(OSError):  # it is there already, or cannot be made: SQLite says so in its own words
+            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
 
     def _switch_to_wal(self, execute: Execute) -> None:
         # The switch needs the file for itself, and SQLite does not wait for it: of two that make a file at once one is told

@@ -15,6 +15,12 @@ _HALVES_OF_NAMES = frozenset({"first", "last", "middle", "given", "family", "sur
 _COLUMN_LABEL = re.compile(r"""(?=.{0,40}$)[^(){}\[\]=<>@;"]*(?:\([^(){}\[\]=<>@;"]*\))?[^(){}\[\]=<>@;"]*""")
 """What a column may be called. Neither `send(scope, sender)` nor `File "client.py", line 3, in handle` is a header."""
 
+# A quote that stands twice is a part of the literal, and nothing else: without the possessive marks, each such pair could
+# also end one literal and begin the next, and the ways to read a row of quotes would double with each pair.
+_LITERAL = r"'(?:[^'\\]|''|\\.){0,1000}+'"
+_VALUES = re.compile(rf"\s*+,?\s*+\(((?:{_LITERAL}|[^()']){{0,200}}+)\)")
+_CELL = re.compile(rf"((?:{_LITERAL}|[^,'])++)(?:,|$)")
+
 
 def _table(view: View, match: Match) -> Iterable[Finding]:
     """Rows below a header line: CSV, TSV, Markdown."""
@@ -58,11 +64,10 @@ def _cells(row: str, delimiter: str) -> Iterator[tuple[int, int]]:
 def _insert(view: View, match: Match) -> Iterable[Finding]:
     """`INSERT INTO users (name, email) VALUES ('...', '...')`: the literals of sensitive columns."""
     columns = [named_key(column.strip(' `"[]')) for column in view.plain[slice(*match.span(1))].split(",")]
-    tuples = re.compile(r"\s*,?\s*\(((?:'(?:[^'\\]|''|\\.){0,1000}'|[^()']){0,200})\)")
     at = match.end()
-    while (row := tuples.match(view.plain, at)) is not None:
+    while (row := _VALUES.match(view.plain, at)) is not None:
         start = row.start(1)
-        for n, cell in enumerate(re.finditer(r"((?:'(?:[^'\\]|''|\\.)*'|[^,'])+)(?:,|$)", row[1])):
+        for n, cell in enumerate(_CELL.finditer(row[1])):
             column = columns[n] if n < len(columns) else None
             if column is not None:
                 inner = cell[1].strip().strip("'")
