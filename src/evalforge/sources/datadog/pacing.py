@@ -1,4 +1,4 @@
-"""Which request goes when, so that a quota is used up and not overrun: from what rate-limit headers tell. Pure, no clock.
+"""Which request goes when, so that a quota is used up and not overrun, by what headers tell. Pure: the clock is passed in.
 
 A quota is so many requests in each period of the calendar. While much of it is left, requests go at once: a job that needs
 few of them is not slowed. When it gets scarce they are spread over the rest of the period, and when it is out they wait for
