@@ -19,6 +19,7 @@ from evalforge.core.signals import PREFIXES, RULES
 from evalforge.events import EVENTS
 from evalforge.inventory import MEANINGS, PLACES
 from evalforge.runs import INCOMPLETE
+from evalforge.sources.datadog.permissions import PERMISSIONS
 
 DOCS = Path(__file__).parent
 _PART = re.compile(r"(<!-- generated: ([a-z_]+) -->\n).*?(<!-- end generated -->)", re.DOTALL)
@@ -100,6 +101,17 @@ def incomplete() -> str:
     return table(("code", "meaning"), ((code(name), meaning) for name, meaning in INCOMPLETE.items()))
 
 
+def permissions() -> str:
+    """What the application key must be allowed to do."""
+    return table(
+        ("permission", "for", "needed by", "without it"),
+        (
+            (code(row.name), row.opens, row.needed_by, row.without + ("" if row.is_required else " (optional)"))
+            for row in PERMISSIONS
+        ),
+    )
+
+
 def exit_codes() -> str:
     """Every exit code of the command line."""
     from evalforge.cli import EXIT_CODES
@@ -166,6 +178,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "events": events,
     "errors": errors_table,
     "incomplete": incomplete,
+    "permissions": permissions,
     "exit_codes": exit_codes,
     "commands": commands,
     "routes": routes,

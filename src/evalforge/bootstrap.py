@@ -14,7 +14,7 @@ from evalforge.core.privacy import KeyRing, Sanitizer
 from evalforge.core.span import Json
 from evalforge.core.tombstones import Tombstones
 from evalforge.core.window import Window
-from evalforge.credentials import DatadogKeys, resolve_datadog_keys, resolve_key_ring
+from evalforge.credentials import DatadogKeys, datadog_keys_may_change, resolve_datadog_keys, resolve_key_ring
 from evalforge.erasure import Packages, PackagesErased, Target, erase, needs_ring, trace_target, user_target
 from evalforge.exports import OfUser, erasing
 from evalforge.ingest import Judge
@@ -164,8 +164,22 @@ def judge_of(settings: Settings, ring: KeyRing) -> Judge:
 
 @asynccontextmanager
 async def opened_client(settings: Settings, keys: DatadogKeys) -> AsyncIterator[DatadogClient]:
-    """A Datadog client for the site or URL of the settings, closed at the end of the block."""
-    client = DatadogClient(settings.api_url, keys.api_key, keys.app_key, retry_budget_s=settings.retry_budget_s)
+    """A Datadog client for the site or URL of the settings, closed at the end of the block.
+
+    When its keys are refused it reads them from Secret Manager once more, if they may have changed there.
+    """
+
+    async def renew() -> tuple[str, str]:
+        fresh = await resolve_datadog_keys(settings)
+        return fresh.api_key, fresh.app_key
+
+    client = DatadogClient(
+        settings.api_url,
+        keys.api_key,
+        keys.app_key,
+        retry_budget_s=settings.retry_budget_s,
+        renew_keys=renew if datadog_keys_may_change(settings) else None,
+    )
     try:
         yield client
     finally:

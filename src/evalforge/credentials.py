@@ -47,6 +47,18 @@ async def resolve_datadog_keys(settings: Settings) -> DatadogKeys:
     return DatadogKeys(api_key, app_key)
 
 
+def datadog_keys_may_change(settings: Settings) -> bool:
+    """Whether reading the Datadog keys anew may give others: one of them is a reference to no fixed version.
+
+    A version with a number never changes; `latest`, and an alias, may point elsewhere later.
+    Source: https://cloud.google.com/secret-manager/docs/assign-alias-to-secret-version
+    """
+    secrets = (settings.datadog_api_key, settings.datadog_app_key)
+    return any(
+        secret is not None and secret.is_reference and not secret.reveal().rpartition("/")[2].isdigit() for secret in secrets
+    )
+
+
 async def resolve_key_ring(settings: Settings) -> KeyRing:
     """The ring of hashing keys that PII_SALT holds, newest first; an empty ring when it is unset.
 

@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +21,12 @@ import pytest
 from evalforge.sandbox import samples
 from evalforge.sandbox.server import BackgroundServer
 from evalforge.sandbox.trouble import Fault
+from evalforge.sources.datadog.permissions import PERMISSIONS, SURPLUS, Permission
 
 PATIENCE_S = 60.0
 SALT = "kZ8vQ2mX7pL4wR9tB6nJ3hG5cD1fS0aY"
 PLAIN = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "PYTHONPATH") if name in os.environ}
+WIDE = {"COLUMNS": "200"}
 
 
 REFERENCE_TO_NOWHERE = {
@@ -258,7 +260,73 @@ def test_check_is_green_and_says_what_a_salt_would_give(environment: dict[str, s
     assert told["ok"] is True
     assert told["settings"]["DATADOG_API_KEY"] == "set"
     parts = [one["part"] for one in told["checks"]]
-    assert parts == ["keys", "salt", "datadog", "search llm_obs", "search apm", "store"]
+    permissions = ["permission llm_observability_read", "permission apm_read", "least privilege"]
+    assert parts == ["keys", "salt", "datadog", *permissions, "store"]
+    assert [one["hint"] for one in told["checks"]] == [None] * len(parts)
+
+
+@pytest.fixture
+def permissions(sandbox: BackgroundServer) -> Iterator[Callable[..., None]]:
+    """Sets what the application key may do."""
+    before = sandbox.sandbox.permissions
+
+    def may(*names: str) -> None:
+        sandbox.sandbox.permissions = frozenset(names)
+
+    yield may
+    sandbox.sandbox.permissions = before
+
+
+@pytest.mark.parametrize("missing", PERMISSIONS, ids=lambda row: row.name)
+def test_each_permission_is_tested_by_itself(
+    environment: dict[str, str], permissions: Callable[..., None], missing: Permission
+) -> None:
+    permissions(*(row.name for row in PERMISSIONS if row != missing))
+    checks = json.loads(evalforge(environment, "check", "--json", code=4).stdout)["checks"]
+    assert [one["part"] for one in checks if not one["ok"]] == [f"permission {missing.name}"]
+    told = next(one for one in checks if not one["ok"])
+    assert f"{missing.opens} is refused (403)" in told["message"]
+    assert f"grant {missing.name}" in told["hint"]
+    assert missing.without in told["hint"]
+    shown = evalforge(environment | WIDE, "check", code=4).stdout
+    assert f"✗ permission {missing.name}" in shown
+    assert f"grant {missing.name}" in shown
+    assert "1 of these is red." in shown
+    # What the table says of a run without it is what a run does.
+    report = json.loads(evalforge(environment, "ingest", "--json", code=4 if missing.is_required else 0).stdout)
+    skipped = {source["name"] for source in report["sources"] if source["skipped"]}
+    assert skipped == (set() if missing.is_required else {missing.source})
+    assert (report["error"] or {}).get("code") == ("source_refused" if missing.is_required else None)
+
+
+def test_a_permission_that_is_not_needed_is_not_asked_for(
+    environment: dict[str, str], sandbox: BackgroundServer, permissions: Callable[..., None]
+) -> None:
+    permissions("llm_observability_read")
+    sandbox.sandbox.requests.clear()
+    shown = evalforge(environment | {"DATADOG_SOURCES": "llm_obs"}, "check").stdout
+    assert "permission llm_observability_read" in shown
+    assert "apm_read" not in shown
+    assert {one.source for one in sandbox.sandbox.requests} == {"llm_obs"}
+
+
+def test_a_key_that_may_do_more_than_it_needs_is_a_warning(
+    environment: dict[str, str], permissions: Callable[..., None]
+) -> None:
+    permissions("llm_observability_read", "apm_read", SURPLUS)
+    shown = evalforge(environment | WIDE, "check").stdout
+    assert "All green." in shown
+    assert f"{SURPLUS}, which nothing here needs, is allowed" in shown
+    assert "scope the application key to llm_observability_read and apm_read" in shown
+
+
+def test_nothing_is_said_of_the_surplus_of_a_key_that_may_nothing(
+    environment: dict[str, str], permissions: Callable[..., None]
+) -> None:
+    permissions()
+    checks = json.loads(evalforge(environment, "check", "--json", code=4).stdout)["checks"]
+    assert "least privilege" not in [one["part"] for one in checks]
+    assert sum(not one["ok"] for one in checks) == len(PERMISSIONS)
 
 
 @pytest.mark.parametrize(
@@ -266,7 +334,7 @@ def test_check_is_green_and_says_what_a_salt_would_give(environment: dict[str, s
     [
         ({"DATADOG_SITE": "evil.com"}, None, 2, "DATADOG_SITE"),
         ({"DATADOG_APP_KEY": ""}, None, 2, "keys"),
-        ({}, Fault("status", source="apm", times=None, status=403), 4, "search apm"),
+        ({}, Fault("status", source="apm", times=None, status=403), 4, "permission apm_read"),
         ({"DATADOG_API_URL": "http://127.0.0.1:9"}, None, 6, "datadog"),
         ({"CAPTURE_STORE": "sqlite:////proc/nowhere/c.sqlite3"}, None, 5, "store"),
         ({"EXPORT_DESTINATIONS": "evals=/dev/null/evals"}, None, 2, "export evals"),
@@ -326,7 +394,7 @@ def test_the_demo_works_on_a_terminal(tmp_path: Path) -> None:
 
 def test_the_sandbox_and_the_service_can_be_started(environment: dict[str, str]) -> None:
     process = subprocess.Popen(
-        [sys.executable, "-m", "evalforge", "sandbox", "--port", "0", "--empty"],
+        [sys.executable, "-m", "evalforge", "sandbox", "--port", "0", "--empty", "--permission", "apm_read"],
         env=PLAIN,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
@@ -336,6 +404,7 @@ def test_the_sandbox_and_the_service_can_be_started(environment: dict[str, str])
         assert process.stdout is not None
         url = process.stdout.readline().strip()
         assert httpx.get(f"{url}/sandbox").json() == {"llm_obs": 0, "apm": 0}
+        assert httpx.get(f"{url}/sandbox/trouble").json()["permissions"] == ["apm_read"]
     finally:
         process.send_signal(signal.SIGINT)
         process.wait(timeout=PATIENCE_S)

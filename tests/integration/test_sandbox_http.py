@@ -133,6 +133,37 @@ def test_validation_of_keys(http: httpx.Client) -> None:
     assert {"status", "code", "statuspage"} <= set(refused.json())
 
 
+@pytest.mark.parametrize(
+    ("permission", "path"),
+    [
+        ("llm_observability_read", PATHS["llm_obs"]),
+        ("apm_read", PATHS["apm"]),
+        ("monitors_read", "/api/v1/monitor?page=0&page_size=1"),
+    ],
+)
+def test_each_permission_opens_one_thing(http: httpx.Client, permission: str, path: str) -> None:
+    everything = ["apm_read", "llm_observability_read", "monitors_read"]
+    others = [name for name in everything if name != permission]
+    for allowed, status in ((everything, 200), (others, 403), ([], 403), ([permission], 200)):
+        told = http.post("/sandbox/trouble", json={"permissions": allowed}).json()
+        assert told["permissions"] == allowed
+        answer = http.get(path)
+        assert answer.status_code == status
+        assert status == 200 or answer.json() == {"errors": ["Forbidden"]}
+        assert http.get("/api/v2/validate_keys").status_code == 200, "a key that may nothing is a good key"
+    assert http.get(path, headers={"DD-APPLICATION-KEY": ""}).status_code == 401
+    reset = http.delete("/sandbox/trouble").json()
+    assert reset["permissions"] == ["apm_read", "llm_observability_read"]
+    assert http.get("/api/v1/monitor").status_code == 403
+
+
+@pytest.mark.parametrize("wrong", ["apm_read", ["logs_read_data"], [["apm_read"]], {"apm_read": True}, None, 7])
+def test_permissions_that_there_are_not(http: httpx.Client, wrong: Any) -> None:
+    answer = http.post("/sandbox/trouble", json={"permissions": wrong})
+    assert answer.status_code == 400
+    assert "llm_observability_read" in answer.json()["errors"][0]
+
+
 def test_no_such_path(http: httpx.Client) -> None:
     response = http.get("/api/v2/no-such-thing")
     assert (response.status_code, response.json()) == (404, {"errors": ["Not Found"]})

@@ -127,11 +127,17 @@ def shared_service(shared_sandbox: BackgroundServer, tmp_path_factory: pytest.Te
 
 
 def test_a_run_a_second_run_and_an_orderly_end(service: Service) -> None:
+    assert service.http.get("/health").json()["quota"] == {}
     first = service.run_once()
     assert first.status_code == 200, first.text
     report = first.json()
     items = report["items"]
     assert items["fetched"] == items["healthy"] + items["failing"] + items["rejected"] > 0
+    quota = service.http.get("/health").json()["quota"]
+    for source in report["sources"]:
+        told = quota[source["name"]]
+        assert (told["limit"], told["remaining"]) == (source["rate_limit"]["limit"], source["rate_limit"]["remaining"])
+        assert told["told_at"] < told["resets_at"]
     assert report["complete"] is True
     assert report["captures"]["created"] > 0
     assert report["user_hash"] == {"enabled": True, "hint": None, "lookup": None}

@@ -179,6 +179,16 @@ def test_a_report_reads_well() -> None:
     ]
 
 
+def test_a_report_says_when_a_quota_resets_and_when_to_come_back() -> None:
+    limit = {"limit": 300.0, "remaining": 0.0, "resets_at": "2026-11-23T13:00:00Z"}
+    source = {**document()["sources"][0], "rate_limit": limit}
+    error = {"code": "quota_exhausted", "message": "m", "retry_after_s": 1801.0}
+    ended = document(sources=[source], error=error, complete=False, finished_at="2026-11-23T12:30:00.000Z")
+    shown = " ".join(rendered(report_view(ended)).split())
+    assert "quota 0 of 300 left until 13:00:00 UTC" in shown
+    assert "what was stored stays; run again after 2026-11-23 13:00:01 UTC" in shown
+
+
 def test_a_report_says_what_is_open() -> None:
     shown = rendered(
         report_view(

@@ -119,6 +119,7 @@ def test_rate_limit_headers_are_read_as_far_as_they_make_sense() -> None:
         "name": "spans_public_search_api",
     }
     assert rate_limit({"x-ratelimit-limit": "nan", "x-ratelimit-reset": "-1", "x-ratelimit-name": "a\nb"}) == {}
+    assert rate_limit({"x-ratelimit-reset": "1764000000"}) == {}, "a moment, and no number of seconds"
 
 
 @pytest.mark.parametrize(
@@ -128,6 +129,9 @@ def test_rate_limit_headers_are_read_as_far_as_they_make_sense() -> None:
         ({"x-ratelimit-reset": "0"}, 0),
         ({"retry-after": "3"}, 3),
         ({"x-ratelimit-reset": "soon", "retry-after": "4"}, 4),
+        ({"x-ratelimit-reset": "1764000000", "retry-after": "4"}, 4),
+        ({"x-ratelimit-reset": "1e300"}, None),
+        ({"x-ratelimit-reset": "86400"}, 86_400),
     ],
 )
 def test_how_long_to_wait(headers: dict[str, str], wanted: float | None) -> None:

@@ -9,10 +9,12 @@ from typing import Any
 
 import pytest
 
-from evalforge.config import Settings
+from evalforge.config import Secret, Settings
 from evalforge.errors import SettingsError, StoreUnavailableError
 from evalforge.probes import Probe, ProbeResult, probe
+from evalforge.sandbox.server import BackgroundServer
 from evalforge.service.health import CACHE_S, Health, health_document, probe_parts
+from evalforge.service.quotas import Quotas
 
 
 class Asked:
@@ -64,6 +66,70 @@ async def test_callers_that_come_together_share_one_answer() -> None:
     assert asked.count == 1
     assert isinstance(documents[0], asyncio.CancelledError)
     assert all(isinstance(document, dict) and document["status"] == "ok" for document in documents[1:])
+
+
+TOLD: dict[str, float | str] = {
+    "limit": 300.0,
+    "remaining": 7.0,
+    "period_s": 3600.0,
+    "reset_s": 12.0,
+    "name": "spans_public_search_api",
+    "told_at": "2026-11-23T12:00:00Z",
+    "resets_at": "2026-11-23T12:00:12Z",
+}
+SHOWN = {name: TOLD[name] for name in ("limit", "remaining", "period_s", "told_at", "resets_at")}
+
+
+async def test_the_quota_left_is_told_as_last_heard_and_not_cached() -> None:
+    quotas, asked = Quotas(), Asked()
+    health = Health(Settings(), quotas=quotas, ask=asked)
+    assert (await health.document())["quota"] == {}, "no run of this process has heard of one"
+    quotas.hear("apm", TOLD)
+    assert (await health.document())["quota"] == {"apm": SHOWN}
+    quotas.hear("apm", {})
+    quotas.hear("llm_obs", {"remaining": 1.0})
+    assert (await health.document())["quota"] == {"apm": SHOWN, "llm_obs": {"remaining": 1.0}}
+    assert asked.count == 1
+
+
+async def test_wrong_settings_are_an_answer_with_no_quota() -> None:
+    document = await Health(SettingsError(["PORT: got 'x'; wants a port"])).document()
+    assert document["quota"] == {}
+
+
+async def test_the_quota_of_the_key_check_is_heard_where_there_is_one() -> None:
+    answer = (
+        b"HTTP/1.1 200 OK\r\ncontent-length: 15\r\nconnection: close\r\nx-ratelimit-limit: 9\r\nx-ratelimit-remaining: 8\r\n"
+        b'x-ratelimit-period: 60\r\nx-ratelimit-reset: 5\r\n\r\n{"status":"ok"}'
+    )
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(answer)
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        told = await heard_from(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+    assert set(told) == {"key_check"}
+    assert (told["key_check"]["limit"], told["key_check"]["remaining"]) == (9, 8)
+    assert told["key_check"]["resets_at"] > told["key_check"]["told_at"]
+    with BackgroundServer() as silent:
+        assert await heard_from(silent.url) == {}, "it tells of none"
+
+
+async def heard_from(url: str) -> dict[str, dict[str, Any]]:
+    settings = Settings(
+        datadog_api_url=url,
+        datadog_api_key=Secret("key"),
+        datadog_app_key=Secret("app"),
+        capture_store="sqlite:///:memory:",
+    )
+    health = Health(settings)
+    document = await health.document()
+    assert document["parts"]["datadog"] == "ok", document
+    quota: dict[str, dict[str, Any]] = document["quota"]
+    return quota
 
 
 async def test_wrong_settings_are_an_answer() -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
@@ -16,21 +17,22 @@ from rich.text import Text
 from evalforge.cli.options import run_async
 from evalforge.cli.screen import console, print_json, text
 from evalforge.config import SETTINGS, Settings
-from evalforge.errors import CredentialsError, SettingsError
-from evalforge.probes import Probe, ProbeResult, probe_all
+from evalforge.errors import CredentialsError, EvalForgeError, SettingsError, SourceRefusedError
+from evalforge.probes import Probe, ProbeResult, probe
 
-PERMISSIONS = {
-    "llm_obs": "the application key needs the scope llm_observability_read",
-    "apm": "the application key needs the scope apm_read; or leave apm out of DATADOG_SOURCES",
-}
+if TYPE_CHECKING:
+    from evalforge.sources.datadog import DatadogClient
+    from evalforge.sources.datadog.permissions import Permission
 
 
 @click.command(name="check", short_help="Check settings, keys, permissions and the store.")
 @click.option("--json", "as_json", is_flag=True, help="The results as JSON.")
 def command(as_json: bool) -> int:
-    """Check every setting, both keys, the salt, each permission by a real search for one span, and the store.
+    """Check every setting, both keys, the salt, each permission of the application key, and the store.
 
-    No span is kept and no capture is touched. The exit code is that of the first line that is red, 0 when all are green.
+    Each permission is tried by a real search for one span; no span is kept and no capture is touched. One more question
+    finds a key that may do more than it needs, which is a warning. The exit code is that of the first line that is red, 0
+    when all are green.
     """
     settings, results = _checked()
     if as_json:
@@ -68,26 +70,77 @@ async def _probed(settings: Settings) -> list[ProbeResult]:
 
     # A check answers now: what a run would wait out is told instead.
     hasty = replace(settings, retry_budget_s=0.0)
-    parts, searches = await asyncio.gather(
-        probe_parts(hasty), probe_all([_search(hasty, source) for source in settings.datadog_sources])
+    parts, permissions = await asyncio.gather(probe_parts(hasty), _permissions(hasty))
+    return [*parts[:3], *permissions, *parts[3:], *_folders(settings)]
+
+
+async def _permissions(settings: Settings) -> list[ProbeResult]:
+    """One line for each permission that these settings need, and one that says whether there are too many."""
+    from evalforge.sources.datadog.permissions import PERMISSIONS
+
+    needed = [permission for permission in PERMISSIONS if permission.source in settings.datadog_sources]
+    *results, least = await asyncio.gather(
+        *(_permission(settings, one) for one in needed), _least_privilege(settings, needed)
     )
-    return [*parts[:3], *searches, *parts[3:], *_folders(settings)]
+    # Nothing can be said of a key that is refused everything.
+    return [*results, least] if any(result.ok for result in results) else results
 
 
-def _search(settings: Settings, source: str) -> Probe:
+async def _permission(settings: Settings, permission: Permission) -> ProbeResult:
     async def ask() -> str:
-        from evalforge import bootstrap
-        from evalforge.credentials import resolve_datadog_keys
-
         try:
-            keys = await resolve_datadog_keys(settings)
-        except (SettingsError, CredentialsError) as error:
-            raise CredentialsError("not asked: there are no keys to ask with", code="not_asked") from error
-        async with bootstrap.opened_client(settings, keys) as client:
-            await client.probe(source)
-        return "may search spans"
+            async with _opened_client(settings) as client:
+                await client.probe(permission.source)
+        except SourceRefusedError as refused:
+            if refused.status not in (401, 403):
+                raise
+            raise SourceRefusedError(
+                f"{permission.opens} is refused ({refused.status}): the application key lacks this permission, or a key is "
+                "not good at this site",
+                status=refused.status,
+            ) from refused
+        return f"{permission.opens} is allowed"
 
-    return Probe(f"search {source}", ask, PERMISSIONS.get(source))
+    hint = f"grant {permission.name} to the owner of the application key and, if the key is scoped, to the key"
+    if not permission.is_required:
+        hint += f", or leave {permission.source} out of DATADOG_SOURCES"
+    result = await probe(Probe(f"permission {permission.name}", ask, f"{hint}; without it {permission.without}"))
+    return replace(result, hint=None) if result.ok else result
+
+
+async def _least_privilege(settings: Settings, needed: list[Permission]) -> ProbeResult:
+    from evalforge.sources.datadog.permissions import SURPLUS
+
+    has_surplus: bool | None = None
+
+    async def ask() -> str:
+        nonlocal has_surplus
+        try:
+            async with _opened_client(settings) as client:
+                has_surplus = await client.may_do_more()
+        except EvalForgeError as error:
+            return f"could not be told ({error.code})"
+        if has_surplus is None:
+            return "could not be told"
+        return f"{SURPLUS}, which nothing here needs, is " + ("allowed" if has_surplus else "refused, as it should be")
+
+    result = await probe(Probe("least privilege", ask))
+    scopes = " and ".join(permission.name for permission in needed)
+    hint = f"scope the application key to {scopes}: it may do more than it needs"
+    return replace(result, hint=hint) if has_surplus else result
+
+
+@asynccontextmanager
+async def _opened_client(settings: Settings) -> AsyncIterator[DatadogClient]:
+    from evalforge import bootstrap
+    from evalforge.credentials import resolve_datadog_keys
+
+    try:
+        keys = await resolve_datadog_keys(settings)
+    except (SettingsError, CredentialsError) as error:
+        raise CredentialsError("not asked: there are no keys to ask with", code="not_asked") from error
+    async with bootstrap.opened_client(settings, keys) as client:
+        yield client
 
 
 def _folders(settings: Settings) -> list[ProbeResult]:
@@ -117,8 +170,7 @@ def _print(out: Console, settings: Settings | None, results: Iterable[ProbeResul
     for result in results:
         message = Text("\n").join(text(line, "" if result.ok else "red") for line in result.message.splitlines())
         grid.add_row(_mark(result.ok), text(result.part), message)
-        # Advice on how to get well is for the ill; what a missing setting would give is worth a line in any case.
-        if result.hint is not None and result.code != "not_asked" and (not result.ok or result.part == "salt"):
+        if result.hint is not None and result.code != "not_asked":
             grid.add_row("", "", text(result.hint, "yellow"))
         red += not result.ok
     out.print(grid)

@@ -210,8 +210,13 @@ def _source_line(source: Mapping[str, Any]) -> str:
         parts.append(counted(source["retry_count"], "retry", "retries"))
     limit = source["rate_limit"]
     if "remaining" in limit and "limit" in limit:
-        parts.append(f"quota {_whole(limit['remaining'])} of {_whole(limit['limit'])} left")
+        until = f" until {_clock_time(limit['resets_at'])}" if "resets_at" in limit else ""
+        parts.append(f"quota {_whole(limit['remaining'])} of {_whole(limit['limit'])} left{until}")
     return ", ".join(parts)
+
+
+def _clock_time(instant: str) -> str:
+    return f"{datetime.fromisoformat(instant).astimezone(UTC):%H:%M:%S} UTC"
 
 
 def _whole(number: float | str) -> str:
@@ -219,8 +224,13 @@ def _whole(number: float | str) -> str:
 
 
 def _outcome(document: Mapping[str, Any]) -> Text:
-    if document["error"] is not None:
-        return text(f"ended by {document['error']['code']}; what was stored stays", "bold red")
+    error = document["error"]
+    if error is not None:
+        ended = f"ended by {error['code']}; what was stored stays"
+        if error.get("retry_after_s") is not None and document.get("finished_at"):
+            again = datetime.fromisoformat(document["finished_at"]) + timedelta(seconds=error["retry_after_s"])
+            ended += f"; run again after {full_moment(again)}"
+        return text(ended, "bold red")
     if document["complete"]:
         return text("complete: every failing trace of the window is captured", "bold green")
     return text("not complete", "bold yellow")

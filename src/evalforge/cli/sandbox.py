@@ -50,6 +50,13 @@ T = TypeVar("T")
     type=click.FloatRange(0, 100_000),
     help="Evaluations and feedback stay unseen so long after they arrive; those of the samples too.",
 )
+@click.option(
+    "--permission",
+    metavar="NAME",
+    multiple=True,
+    help="All that an application key may do, instead of llm_observability_read and apm_read: one of them, or "
+    "monitors_read. May be repeated.",
+)
 def command(
     port: int,
     host: str,
@@ -60,6 +67,7 @@ def command(
     latency: float | None,
     rate_limit: tuple[str, ...],
     late_evaluations: float | None,
+    permission: tuple[str, ...],
 ) -> None:
     """Serve a local Datadog until interrupted: its intake, so that your application can send to it, and both search APIs.
 
@@ -68,8 +76,11 @@ def command(
     """
     from evalforge.sandbox.samples import DEFAULT_SEED
     from evalforge.sandbox.server import serve
+    from evalforge.sandbox.state import known_permission
 
     sandbox = _troubled(trouble, latency, rate_limit, late_evaluations, DEFAULT_SEED if seed is None else seed)
+    if permission:
+        sandbox.permissions = frozenset(_read(known_permission, "--permission", name) for name in permission)
     told = console(err=True)
     for title, lines in _environment(port):
         told.print(text(title, "dim"))

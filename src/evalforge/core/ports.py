@@ -74,7 +74,8 @@ class SourceStatus:
 
     `mode` is the filter in effect; `filter_gaps` are the places whose failures the query missed and still misses, `learned`
     those that it missed first and finds now. `partial` says that Datadog gave incomplete pages to the end. `skipped` is why
-    the source was left out, where it was. `rate_limit` holds limit, remaining, period_s and reset_s as last told.
+    the source was left out, where it was. `rate_limit` holds limit, remaining, period_s, reset_s, told_at and resets_at
+    (ISO 8601, UTC) as last told.
     """
 
     name: str

@@ -18,8 +18,8 @@ from evalforge.sandbox.guard import Guard
 from evalforge.sandbox.intake import routes as intake
 from evalforge.sandbox.replies import Reply, plain_error, reason, to_response
 from evalforge.sandbox.search import SEARCH_PATHS
-from evalforge.sandbox.search_endpoint import key_refusal, search_endpoint
-from evalforge.sandbox.state import Sandbox
+from evalforge.sandbox.search_endpoint import BOTH_KEYS, key_refusal, search_endpoint
+from evalforge.sandbox.state import MONITORS_READ, Sandbox
 
 
 def create_app(
@@ -46,6 +46,7 @@ def create_app(
         routes=[
             Route("/api/v2/validate_keys", _validate_keys),
             Route("/api/v1/validate", _validate_api_key),
+            Route("/api/v1/monitor", _monitors),
             *intake.routes(),
             *searches,
             *door.routes(),
@@ -60,7 +61,7 @@ def create_app(
 
 
 async def _validate_keys(request: Request) -> Response:
-    status = key_refusal(request, "dd-api-key", "dd-application-key")
+    status = key_refusal(request, *BOTH_KEYS)
     return to_response(Reply(200, b'{"status":"ok"}') if status is None else plain_error(status, reason(status)))
 
 
@@ -75,6 +76,12 @@ async def _validate_api_key(request: Request) -> Response:
         "statuspage": "http://status.datadoghq.com",
     }
     return to_response(Reply(status, orjson.dumps(body)))
+
+
+async def _monitors(request: Request) -> Response:
+    """Give the monitors, of which there are none: for telling whether a key may do more than search spans."""
+    status = key_refusal(request, *BOTH_KEYS, permission=MONITORS_READ)
+    return to_response(Reply(200, b"[]") if status is None else plain_error(status, reason(status)))
 
 
 async def _no_such_route(request: Request, error: Exception) -> Response:

@@ -16,7 +16,7 @@ from evalforge.sandbox.limits import DEFAULT_LIMITS, RateLimit
 from evalforge.sandbox.payloads import body_of
 from evalforge.sandbox.replies import Refused, Reply, plain_error, to_response
 from evalforge.sandbox.spans import Json, Source
-from evalforge.sandbox.state import Sandbox
+from evalforge.sandbox.state import PERMISSIONS, SEARCH_PERMISSIONS, Sandbox
 from evalforge.sandbox.trouble import read_fault
 
 
@@ -133,13 +133,15 @@ def _state_of_trouble(sandbox: Sandbox) -> Json:
         "limits": limits,
         "seed": sandbox.trouble.seed,
         "late_evaluations_minutes": sandbox.store.evaluation_delay_s / 60,
+        "permissions": sorted(sandbox.permissions),
     }
 
 
 async def _plan_trouble(request: Request) -> Response:
     """Replace the parts of the plan that are given.
 
-    `{"faults": [{"kind", …} …], "limits": {"apm": {"limit", "period_s"}}, "seed": 7, "late_evaluations_minutes": 20}`
+    `{"faults": [{"kind", …} …], "limits": {"apm": {"limit", "period_s"}}, "seed": 7, "late_evaluations_minutes": 20,
+    "permissions": ["apm_read", …]}`
     """
     loaded = await _object(request)
     if isinstance(loaded, Response):
@@ -149,7 +151,8 @@ async def _plan_trouble(request: Request) -> Response:
         faults = [read_fault(fault) for fault in loaded.get("faults", [])]
         limits = _read_limits(loaded.get("limits", {}))
         seed, late_minutes = loaded.get("seed", sandbox.trouble.seed), loaded.get("late_evaluations_minutes", 0)
-        if unknown := set(loaded) - {"faults", "limits", "seed", "late_evaluations_minutes"}:
+        permissions = _read_permissions(loaded.get("permissions", []))
+        if unknown := set(loaded) - {"faults", "limits", "seed", "late_evaluations_minutes", "permissions"}:
             raise ValueError(f"there is no {', '.join(sorted(unknown))}")
         if isinstance(seed, bool) or not isinstance(seed, int):
             raise ValueError("seed is a whole number")
@@ -163,8 +166,16 @@ async def _plan_trouble(request: Request) -> Response:
         sandbox.trouble.reseed(seed)
     if "late_evaluations_minutes" in loaded:
         sandbox.store.evaluation_delay_s = late_minutes * 60
+    if "permissions" in loaded:
+        sandbox.permissions = permissions
     sandbox.set_limits(limits)
     return _json(_state_of_trouble(sandbox))
+
+
+def _read_permissions(loaded: Json) -> frozenset[str]:
+    if not isinstance(loaded, list) or not all(one in PERMISSIONS for one in loaded):
+        raise ValueError(f"permissions is a list of {', '.join(PERMISSIONS)}")
+    return frozenset(loaded)
 
 
 def _read_limits(loaded: Json) -> dict[Source, RateLimit]:
@@ -182,5 +193,6 @@ async def _clear_trouble(request: Request) -> Response:
     sandbox.trouble.faults = []
     sandbox.trouble.reseed(0)
     sandbox.store.evaluation_delay_s = 0
+    sandbox.permissions = frozenset(SEARCH_PERMISSIONS.values())
     sandbox.set_limits(DEFAULT_LIMITS)
     return _json(_state_of_trouble(sandbox))

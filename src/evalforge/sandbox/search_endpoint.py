@@ -26,14 +26,20 @@ from evalforge.sandbox.replies import (
 from evalforge.sandbox.requests import SearchRequest, read_body, read_parameters
 from evalforge.sandbox.search import invalid_cursor, response_body, search
 from evalforge.sandbox.spans import Json, Source
-from evalforge.sandbox.state import LoggedRequest, Sandbox
+from evalforge.sandbox.state import SEARCH_PERMISSIONS, LoggedRequest, Sandbox
 from evalforge.sandbox.trouble import Fault
 
+BOTH_KEYS = ("dd-api-key", "dd-application-key")
 
-def key_refusal(request: Request, *names: str) -> int | None:
-    """Return the status that the keys in these headers are refused with, None when they are good."""
+
+def key_refusal(request: Request, *names: str, permission: str | None = None) -> int | None:
+    """Return the status that the keys in these headers are refused with, None when they are good.
+
+    Good keys are refused with 403, too, when the application key has not the `permission`.
+    """
     sandbox: Sandbox = request.app.state.sandbox
-    return sandbox.key_fault(*(request.headers.get(name) for name in names))
+    fault = sandbox.key_fault(*(request.headers.get(name) for name in names))
+    return 403 if fault is None and permission is not None and permission not in sandbox.permissions else fault
 
 
 def search_endpoint(source: Source) -> Callable[[Request], Awaitable[Response]]:
@@ -57,7 +63,7 @@ def search_endpoint(source: Source) -> Callable[[Request], Awaitable[Response]]:
 
 async def _answer(request: Request, sandbox: Sandbox, source: Source, body: bytes) -> Response:
     started = time.monotonic()
-    status = key_refusal(request, "dd-api-key", "dd-application-key")
+    status = key_refusal(request, *BOTH_KEYS, permission=SEARCH_PERMISSIONS[source])
     if status is not None:
         return to_response(plain_error(status, reason(status)))
     meter = sandbox.meters[source]

@@ -15,6 +15,24 @@ from evalforge.sandbox.trouble import Plan
 
 REQUESTS_KEPT = 10_000
 
+SEARCH_PERMISSIONS: Mapping[Source, str] = {"llm_obs": "llm_observability_read", "apm": "apm_read"}
+"""What an application key needs for each search."""
+
+MONITORS_READ = "monitors_read"
+
+PERMISSIONS = (*SEARCH_PERMISSIONS.values(), MONITORS_READ)
+"""Every permission that the sandbox knows, by Datadog's names."""
+
+
+def known_permission(name: str) -> str:
+    """Return the permission of this name.
+
+    Raises: ValueError that says which there are.
+    """
+    if name not in PERMISSIONS:
+        raise ValueError(f"wants one of {', '.join(PERMISSIONS)}")
+    return name
+
 
 @dataclass(frozen=True, slots=True)
 class LoggedRequest:
@@ -44,6 +62,7 @@ class Sandbox:
     """A local Datadog without its HTTP.
 
     `accepted_keys` are the keys that are good, as API key and as application key; None accepts any that is not empty.
+    `permissions` are what an application key may do: search, unless they are set otherwise, and no more.
     `now` gives seconds since the Unix epoch.
     """
 
@@ -58,6 +77,7 @@ class Sandbox:
         self.now = now
         self.store = Store(now)
         self.accepted_keys = accepted_keys
+        self.permissions = frozenset(SEARCH_PERMISSIONS.values())
         self.max_response_bytes = max_response_bytes
         self.trouble = Plan()
         self.requests: deque[LoggedRequest] = deque(maxlen=REQUESTS_KEPT)

@@ -25,6 +25,7 @@ from evalforge.events import configure_logging, emit
 from evalforge.service.health import Health
 from evalforge.service.hosts import Guard
 from evalforge.service.problems import Catch, problem
+from evalforge.service.quotas import Quotas
 from evalforge.service.routes import router
 from evalforge.service.running import GRACE_S, Runner
 
@@ -34,7 +35,8 @@ def create_app(environment: Mapping[str, str] | None = None) -> FastAPI:
 
     Wrong settings do not stop it: `/health` and every run say what is wrong with them.
     """
-    runner = Runner()
+    quotas = Quotas()
+    runner = Runner(quotas)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -61,7 +63,7 @@ def create_app(environment: Mapping[str, str] | None = None) -> FastAPI:
     )
     app.state.settings = _settings_or_problems(environment)
     app.state.runner = runner
-    app.state.health = Health(app.state.settings)
+    app.state.health = Health(app.state.settings, quotas=quotas)
     app.include_router(router)
     return app
 

@@ -15,16 +15,18 @@ from evalforge.errors import SettingsError
 from evalforge.events import emit
 from evalforge.probes import Probe, ProbeResult, probe
 from evalforge.runs import NO_SALT_HINT
+from evalforge.service.quotas import KEY_CHECK, Quotas
 from evalforge.service.running import in_own_thread
 
 CACHE_S = 15.0
 """How long an answer stands; callers that come together share one."""
 
 
-async def probe_parts(settings: Settings) -> list[ProbeResult]:
+async def probe_parts(settings: Settings, quotas: Quotas | None = None) -> list[ProbeResult]:
     """What each part says: keys, salt, Datadog's key validation, the store. At most one request to each.
 
-    Secret Manager references are read anew, so that a key that was taken away shows.
+    Secret Manager references are read anew, so that a key that was taken away shows. `quotas` hears what the key check tells
+    of its own.
     """
     keys: list[DatadogKeys] = []
 
@@ -38,7 +40,9 @@ async def probe_parts(settings: Settings) -> list[ProbeResult]:
 
     async def ask_datadog() -> str:
         async with bootstrap.opened_client(settings, keys[0]) as client:
-            await client.validate_keys()
+            told = await client.validate_keys()
+        if quotas is not None:
+            quotas.hear(KEY_CHECK, told)
         return f"{settings.datadog_site} accepts the keys"
 
     async def ask_store() -> str:
@@ -58,18 +62,20 @@ async def probe_parts(settings: Settings) -> list[ProbeResult]:
 
 
 class Health:
-    """The cached answer of one process. Wrong settings are an answer too."""
+    """The cached answer of one process. Wrong settings are an answer too. `quotas` is what its runs heard meanwhile."""
 
     def __init__(
         self,
         settings: Settings | SettingsError,
         *,
+        quotas: Quotas | None = None,
         now: Callable[[], float] = time.monotonic,
-        ask: Callable[[Settings], Awaitable[list[ProbeResult]]] = probe_parts,
+        ask: Callable[[Settings], Awaitable[list[ProbeResult]]] | None = None,
     ) -> None:
         self._settings = settings
+        self._quotas = quotas or Quotas()
         self._now = now
-        self._ask = ask
+        self._ask = ask or (lambda settings: probe_parts(settings, self._quotas))
         self._present: Future[list[ProbeResult]] | None = None
         self._asked_at = 0.0
         self._told: frozenset[str] = frozenset()
@@ -81,7 +87,7 @@ class Health:
         else:
             results = [ProbeResult("settings", True, "valid"), *await self._results(self._settings)]
         self._tell(results)
-        return health_document(results)
+        return {**health_document(results), "quota": self._quotas.document()}
 
     async def _results(self, settings: Settings) -> list[ProbeResult]:
         now = self._now()

@@ -110,7 +110,10 @@ async def erase(request: Request) -> Response:
 
 @router.get("/health", responses=schema.HEALTH_ANSWERS, summary="Health")
 async def health(request: Request) -> Response:
-    """Says whether settings, keys, Datadog and the store are well; 500 names the part that is not. Cached for 15 s."""
+    """Says whether settings, keys, Datadog and the store are well; 500 names the part that is not. Cached for 15 s.
+
+    `quota` is what Datadog last told this process's runs of theirs; empty before the first.
+    """
     asked: Health = request.app.state.health
     document = await asked.document()
     return json_response(document, 200 if document["status"] == "ok" else 500)

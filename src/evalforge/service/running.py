@@ -16,7 +16,8 @@ from typing import Any, TypeVar
 from evalforge import bootstrap
 from evalforge.config import Settings
 from evalforge.errors import RunInProgressError
-from evalforge.runs import RunReport, default_holder
+from evalforge.runs import RunProgress, RunReport, default_holder
+from evalforge.service.quotas import Quotas
 from evalforge.service.requests import RunRequest
 
 GRACE_S = 25.0
@@ -44,10 +45,14 @@ def in_own_thread(name: str, work: Callable[[], Coroutine[Any, Any, T]]) -> Futu
 
 
 class Runner:
-    """Starts runs, one at a time, and asks the present one to stop when the service does."""
+    """Starts runs, one at a time, and asks the present one to stop when the service does.
 
-    def __init__(self) -> None:
+    `quotas` hears what Datadog tells the runs of theirs.
+    """
+
+    def __init__(self, quotas: Quotas | None = None) -> None:
         self._holder = default_holder("service")
+        self._quotas = quotas or Quotas()
         self._lock = threading.Lock()
         self._since: str | None = None
         self._present: Future[RunReport] | None = None
@@ -66,13 +71,17 @@ class Runner:
 
         async def work() -> RunReport:
             try:
-                return await bootstrap.ingest_once(
+                report = await bootstrap.ingest_once(
                     settings,
                     holder=self._holder,
                     lookback_hours=request.lookback_hours,
                     quality_threshold=request.quality_threshold,
+                    on_page=self._hear,
                     wants_stop=lambda: self._stopping_at is not None,
                 )
+                for source in report.sources:
+                    self._quotas.hear(source["name"], source["rate_limit"])
+                return report
             finally:
                 self._since = None
 
@@ -82,6 +91,9 @@ class Runner:
             self._since = None
             raise
         return self._present
+
+    def _hear(self, progress: RunProgress) -> None:
+        self._quotas.hear(progress.source, progress.rate_limit)
 
     def stop(self) -> None:
         """Asks the present run to stop at the end of its page; safe to call from a signal handler."""

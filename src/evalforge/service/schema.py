@@ -105,6 +105,6 @@ ERASE_ANSWERS: dict[int | str, dict[str, Any]] = {
     ),
 }
 HEALTH_ANSWERS: dict[int | str, dict[str, Any]] = {
-    200: {"description": "every part is well"},
+    200: {"description": "every part is well; quota is what Datadog last told this process's runs of theirs"},
     500: {"description": "a part is not: part, code and detail say which and why"},
 }

@@ -20,6 +20,7 @@ _NO_INDEX = b"No valid indexes specified"
 _LIMIT_HEADERS = {"limit": "x-ratelimit-limit", "remaining": "x-ratelimit-remaining", "period_s": "x-ratelimit-period"}
 _RESET_HEADERS = ("x-ratelimit-reset", "retry-after")
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_.:-]{1,60}")
+_MAX_WAIT_S = 86_400.0
 _MAX_DIGITS = 4000
 _MAX_DEPTH = 200
 _STRING_OR_BRACKET = re.compile(rb'"(?>[^"\\]+|\\.)*+"|[\[\]{}]', re.DOTALL)
@@ -96,10 +97,10 @@ def rate_limit(headers: Mapping[str, str]) -> dict[str, float | str]:
     """What the headers tell of the rate limit: limit, remaining, period_s, reset_s and name, those that make sense."""
     told: dict[str, float | str] = {}
     for key, header in _LIMIT_HEADERS.items():
-        number = _seconds(headers.get(header))
+        number = _number(headers.get(header))
         if number is not None:
             told[key] = number
-    reset_s = _seconds(headers.get("x-ratelimit-reset"))
+    reset_s = _wait_s(headers.get("x-ratelimit-reset"))
     if reset_s is not None:
         told["reset_s"] = reset_s
     name = headers.get("x-ratelimit-name", "")
@@ -110,10 +111,16 @@ def rate_limit(headers: Mapping[str, str]) -> dict[str, float | str]:
 
 def wait_s(headers: Mapping[str, str]) -> float | None:
     """How many seconds the headers ask to wait, None when they do not say."""
-    return next((seconds for header in _RESET_HEADERS if (seconds := _seconds(headers.get(header))) is not None), None)
+    return next((seconds for header in _RESET_HEADERS if (seconds := _wait_s(headers.get(header))) is not None), None)
 
 
-def _seconds(text: str | None) -> float | None:
+def _wait_s(text: str | None) -> float | None:
+    """So many seconds; more than a day is no wait, but some other unit or a moment."""
+    seconds = _number(text)
+    return seconds if seconds is not None and seconds <= _MAX_WAIT_S else None
+
+
+def _number(text: str | None) -> float | None:
     try:
         number = float(text or "")
     except ValueError:

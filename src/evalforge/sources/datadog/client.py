@@ -1,4 +1,4 @@
-"""HTTP to Datadog: one search request at a time, repeated until it is answered, refused or the retry budget is spent.
+"""HTTP to Datadog: paced search requests, each repeated until it is answered, refused or the retry budget is spent.
 
 This is the only place that talks to Datadog, sees the keys, and retries. The official client is not used: it is several
 times slower, turns texts that look like dates into dates, and waits without bound (docs/decisions/0003).
@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
 from types import TracebackType
 from typing import Any, NoReturn, Self
@@ -32,9 +34,15 @@ from evalforge.sources.datadog.answers import (
     wait_s,
 )
 from evalforge.sources.datadog.body import BodyTooLargeError, BodyUnreadableError, read_body
+from evalforge.sources.datadog.keys import KeyHeaders, Keys, RenewKeys
+from evalforge.sources.datadog.pacing import ROUNDING_S, OutOfQuotaError, Pacing, Told, Turn
+from evalforge.sources.datadog.permissions import SURPLUS_PATH
 
 MAX_BODY_BYTES = 64 * 1024 * 1024
 """No answer is read beyond this. Source: the Export API caps its own at 50 MB."""
+
+KEYS_RENEWED = "the keys were refused and had been changed in Secret Manager: the run went on with the new ones"
+"""What a report says when a run changed keys."""
 
 _TIMEOUT = httpx.Timeout(30.0, connect=10.0)
 _WHOLE_REQUEST_S = 120.0
@@ -97,6 +105,13 @@ class _Response:
     body: bytes
 
 
+@dataclass(slots=True)
+class _Patience:
+    """How long one search may still wait for its quota, over all its attempts."""
+
+    left_s: float
+
+
 class _TryAgainError(Exception):
     """This attempt failed in a way that the next one may not. `wait_s` is how long Datadog asked to wait."""
 
@@ -108,11 +123,13 @@ class _TryAgainError(Exception):
 
 
 class DatadogClient:
-    """A connection to one Datadog organisation. Both sources share it; use it as a context manager or call `close`.
+    """A connection to one Datadog organisation. All sources and tasks share it; use it as a context manager or `close` it.
 
     `api_url` must have passed `core.sites.validated_api_url`. One fault is retried for at most `retry_budget_s` seconds,
-    counted from its first failure. `transport` and `sleep` are the two ports to the world, for tests; `backoff_s` is the
-    first wait where Datadog names none.
+    counted from its first failure, and one search waits at most so long for its quota. `renew_keys` is asked when a search
+    is refused with 401 or 403, once until something succeeds again; None when the keys cannot change. `transport`, `sleep`,
+    `clock` (seconds that only grow) and `now` are the ports to the world, for tests; `backoff_s` is the first wait where
+    Datadog names none.
 
     Raises:
         CredentialsError: a key that cannot be a key: empty, or with characters that no header may hold.
@@ -125,19 +142,24 @@ class DatadogClient:
         app_key: str,
         *,
         retry_budget_s: float,
+        renew_keys: RenewKeys | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
         backoff_s: float = 0.5,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        clock: Callable[[], float] = time.monotonic,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self.host = urlsplit(api_url).hostname or ""
         self._retry_budget_s = retry_budget_s
         self._backoff_s = backoff_s
         self._sleep = sleep
+        self._clock = clock
+        self._now = now
+        self._pacing = Pacing(clock)
+        self._keys = Keys(api_key, app_key, renew_keys)
         self._http = httpx.AsyncClient(
             base_url=api_url,
             headers={
-                "DD-API-KEY": _header_safe(api_key, "DATADOG_API_KEY"),
-                "DD-APPLICATION-KEY": _header_safe(app_key, "DATADOG_APP_KEY"),
                 "Accept": "application/json",
                 "Accept-Encoding": "gzip",
                 "User-Agent": f"evalforge-ingestion/{version('evalforge-ingestion')}",
@@ -172,44 +194,57 @@ class DatadogClient:
         Raises:
             SourceRefusedError: the keys (401, 403), or this request (its `status` is the HTTP status) were refused.
             SourceUnavailableError: no usable answer within the retry budget.
-            QuotaExhaustedError: the rate limit resets later than the retry budget.
+            QuotaExhaustedError: the rate limit resets later than the retry budget; told before anything is sent, if known.
         """
         retrying = AsyncRetrying(
             retry=retry_if_exception_type(_TryAgainError),
             wait=self._wait_s,
-            stop=_BudgetSpent(self._retry_budget_s),
+            stop=_BudgetSpent(self._retry_budget_s, self._clock),
             sleep=self._sleep,
             reraise=True,
         )
+        patience = _Patience(self._retry_budget_s)
         try:
             async for attempt in retrying:
                 with attempt:
                     status.retry_count += attempt.retry_state.attempt_number > 1
-                    return await self._search_once(request, status)
+                    return await self._search_once(request, status, patience)
         except _TryAgainError as last:
             self._give_up(last)
+        except OutOfQuotaError as out:
+            self._quota_is_out(out.wait_s, out)
         except BodyTooLargeError:
             return None
         raise AssertionError("tenacity ends with an answer or an exception")
 
-    async def validate_keys(self) -> None:
-        """Returns when Datadog accepts both keys. One request, no retry, at most 5 seconds: for health checks.
+    async def validate_keys(self) -> dict[str, float | str]:
+        """What the key check's answer tells of its rate limit, when Datadog accepts both keys.
+
+        One request, no retry, at most 5 seconds: for health checks.
 
         Raises:
             SourceRefusedError, SourceUnavailableError, QuotaExhaustedError
         """
+        what = "the key check"
+        response = await self._get("/api/v2/validate_keys", what)
         try:
-            async with asyncio.timeout(_HEALTH_CHECK_S):
-                response = await self._send("GET", "/api/v2/validate_keys", None)
-            _raise_for_status(response, self.host, "the key check")
+            _raise_for_status(response, self.host, what)
             if not says_keys_are_valid(response.body):
                 raise _TryAgainError("no answer that Datadog's key check gives")
-        except TimeoutError as error:
-            raise SourceUnavailableError(f"{self.host} did not answer within {_HEALTH_CHECK_S:.0f} s") from error
-        except BodyTooLargeError as error:
-            raise SourceUnavailableError(f"{self.host} answered the key check with more than 64 MB") from error
         except _TryAgainError as error:
             self._give_up(error)
+        return self._dated(rate_limit(response.headers))
+
+    async def may_do_more(self) -> bool | None:
+        """Whether the application key has a permission that nothing here needs; None when the answer does not say.
+
+        One request, no retry, at most 5 seconds. What it gives is thrown away.
+
+        Raises:
+            SourceUnavailableError: no answer.
+        """
+        response = await self._get(SURPLUS_PATH, "the question for a permission too many")
+        return {200: True, 403: False}.get(response.status)
 
     async def probe(self, source: str) -> None:
         """Returns when a search for one recent span is permitted; whether there is one does not matter.
@@ -219,26 +254,108 @@ class DatadogClient:
         """
         await self.search(SearchRequest(source, "", "now-15m", "now", limit=1), SourceStatus(source))
 
-    async def _search_once(self, request: SearchRequest, status: SourceStatus) -> Answer:
-        status.request_count += 1
+    async def _get(self, path: str, what: str) -> _Response:
         try:
-            async with asyncio.timeout(_WHOLE_REQUEST_S):
-                response = await self._send("POST", ENDPOINTS[request.source].path, orjson.dumps(request.body()))
+            async with asyncio.timeout(_HEALTH_CHECK_S):
+                return await self._send("GET", path, None, self._keys.headers)
         except TimeoutError as error:
-            raise _TryAgainError("the answer took too long") from error
-        status.rate_limit.update(rate_limit(response.headers))
+            raise SourceUnavailableError(f"{self.host} did not answer within {_HEALTH_CHECK_S:.0f} s") from error
+        except BodyTooLargeError as error:
+            raise SourceUnavailableError(f"{self.host} answered {what} with more than 64 MB") from error
+        except _TryAgainError as error:
+            self._give_up(error)
+
+    async def _search_once(self, request: SearchRequest, status: SourceStatus, patience: _Patience) -> Answer:
+        response, keys = await self._ask(request, status, patience)
+        if response.status in (401, 403) and await self._renewed(request, response, keys):
+            status.retry_count += 1
+            if KEYS_RENEWED not in status.warnings:
+                status.warnings.append(KEYS_RENEWED)
+            response, _ = await self._ask(request, status, patience)
         if says_no_data_yet(response.status, response.body):
             return Answer([])
         _raise_for_status(response, self.host, f"the {request.source} search")
+        self._keys.succeeded(request.source)
         try:
             return decode_answer(response.body)
         except NonsenseError as error:
             raise _TryAgainError(f"a body that is {error}") from error
 
-    async def _send(self, method: str, path: str, content: bytes | None) -> _Response:
-        headers = {"Content-Type": "application/json"} if content is not None else {}
+    async def _renewed(self, request: SearchRequest, refused: _Response, keys: KeyHeaders) -> bool:
+        """Whether there are other keys to ask with than the refused ones."""
+        try:
+            return await self._keys.renewed(request.source, keys)
+        except CredentialsError as error:
+            why = _keys_refused(refused.status, self.host, f"the {request.source} search")
+            message = f"{why.message}; and the keys could not be read anew: {error.message}"
+            raise SourceRefusedError(message, status=refused.status) from error
+
+    async def _ask(self, request: SearchRequest, status: SourceStatus, patience: _Patience) -> tuple[_Response, KeyHeaders]:
+        """One answer, and the keys that were asked with."""
+        turn = await self._turn(request.source, patience)
+        is_answered = False
+
+        def learn(head: httpx.Response) -> None:
+            nonlocal is_answered
+            is_answered = True
+            news = self._pacing.answered(turn, rate_limit(head.headers), is_refusal=head.status_code == 429)
+            if news:
+                status.rate_limit = {**status.rate_limit, **self._dated(news)}
+
+        status.request_count += 1
+        keys = self._keys.headers
+        try:
+            async with asyncio.timeout(_WHOLE_REQUEST_S):
+                path, body = ENDPOINTS[request.source].path, orjson.dumps(request.body())
+                return await self._send("POST", path, body, keys, learn), keys
+        except TimeoutError as error:
+            raise _TryAgainError("the answer took too long") from error
+        finally:
+            if not is_answered:
+                self._pacing.unanswered(turn)
+
+    async def _turn(self, source: str, patience: _Patience) -> Turn:
+        """Waits until the quota has room for one request to this search, and takes the place."""
+        while True:
+            turn = self._pacing.ask(source, patience.left_s)
+            wait_s = turn.wait_s
+            if turn.kind == "reset":
+                # A little later each, so that not all that waited come back together.
+                wait_s = min(patience.left_s, wait_s + random.uniform(0, self._backoff_s))
+            if turn.kind != "poll":
+                patience.left_s -= wait_s
+            try:
+                if wait_s > 0:
+                    await self._sleep(wait_s)
+            except BaseException:
+                self._pacing.cancel(turn)
+                raise
+            if self._pacing.begin(turn):
+                return turn
+
+    def _dated(self, told: Told) -> dict[str, float | str]:
+        """What was told of a rate limit, with the moments (ISO 8601, UTC) when it was told and when the quota resets."""
+        if not told:
+            return {}
+        now = self._now()
+        dated = {**told, "told_at": _iso_of(now)}
+        reset_s = told.get("reset_s")
+        if isinstance(reset_s, int | float):
+            dated["resets_at"] = _iso_of(now + timedelta(seconds=reset_s))
+        return dated
+
+    async def _send(
+        self,
+        method: str,
+        path: str,
+        content: bytes | None,
+        keys: KeyHeaders,
+        on_head: Callable[[httpx.Response], None] = lambda head: None,
+    ) -> _Response:
+        headers = {**keys, "Content-Type": "application/json"} if content is not None else keys
         try:
             async with self._http.stream(method, path, content=content, headers=headers) as response:
+                on_head(response)
                 return _Response(response.status_code, response.headers, await read_body(response, MAX_BODY_BYTES))
         except httpx.HTTPError as error:
             raise _TryAgainError(f"no complete answer ({type(error).__name__})") from error
@@ -252,29 +369,33 @@ class DatadogClient:
         backoff_s = min(_MAX_BACKOFF_S, self._backoff_s * 2.0 ** (state.attempt_number - 1))
         if asked_s is None:
             return random.uniform(backoff_s / 2, backoff_s)
-        return asked_s + random.uniform(0, self._backoff_s)
+        rounding_s = ROUNDING_S if isinstance(failure, _TryAgainError) and failure.is_quota else 0.0
+        return asked_s + rounding_s + random.uniform(0, self._backoff_s)
 
     def _give_up(self, last: _TryAgainError) -> NoReturn:
         if last.is_quota:
-            wait = f"; it resets in {last.wait_s:.0f} s" if last.wait_s is not None else ""
-            raise QuotaExhaustedError(
-                f"Datadog's rate limit at {self.host} is used up{wait}, later than RETRY_BUDGET_S allows",
-                retry_after_s=last.wait_s,
-            ) from last
+            self._quota_is_out(last.wait_s, last)
         raise SourceUnavailableError(
             f"{self.host} gave no usable answer within RETRY_BUDGET_S: {last.reason}", retry_after_s=last.wait_s
         ) from last
+
+    def _quota_is_out(self, wait_s: float | None, cause: Exception) -> NoReturn:
+        wait = f"; it resets in {wait_s:.0f} s" if wait_s is not None else ""
+        raise QuotaExhaustedError(
+            f"Datadog's rate limit at {self.host} is used up{wait}, later than RETRY_BUDGET_S allows", retry_after_s=wait_s
+        ) from cause
 
 
 class _BudgetSpent:
     """Stops when the next attempt would begin later than the budget after the first failure."""
 
-    def __init__(self, budget_s: float) -> None:
+    def __init__(self, budget_s: float, clock: Callable[[], float]) -> None:
         self._budget_s = budget_s
+        self._clock = clock
         self._first_failure_at: float | None = None
 
     def __call__(self, state: RetryCallState) -> bool:
-        failed_at = state.outcome_timestamp or state.start_time
+        failed_at = self._clock()
         if self._first_failure_at is None:
             self._first_failure_at = failed_at
         return failed_at + state.upcoming_sleep - self._first_failure_at > self._budget_s
@@ -285,11 +406,7 @@ def _raise_for_status(response: _Response, host: str, what: str) -> None:
     if status == 200:
         return
     if status in (401, 403):
-        raise SourceRefusedError(
-            f"Datadog refused {what} at {host} ({status}): check DATADOG_API_KEY and DATADOG_APP_KEY and what they may "
-            "read, and that DATADOG_SITE is this organisation's site, since a wrong site answers the same",
-            status=status,
-        )
+        raise _keys_refused(status, host, what)
     if status == 429:
         raise _TryAgainError("the rate limit (429)", wait_s=wait_s(response.headers), is_quota=True)
     if status >= 500 or status == 408:
@@ -302,10 +419,13 @@ def _raise_for_status(response: _Response, host: str, what: str) -> None:
     raise SourceRefusedError(f"{host} does not accept {what} ({status})", status=status)
 
 
-def _header_safe(key: str, setting: str) -> str:
-    key = key.strip()
-    if not key or not all("!" <= character <= "~" for character in key):
-        raise CredentialsError(
-            f"{setting} cannot be a key: it is empty or holds characters that keys do not have", code="malformed"
-        )
-    return key
+def _keys_refused(status: int, host: str, what: str) -> SourceRefusedError:
+    return SourceRefusedError(
+        f"Datadog refused {what} at {host} ({status}): check DATADOG_API_KEY and DATADOG_APP_KEY and what they may "
+        "read, and that DATADOG_SITE is this organisation's site, since a wrong site answers the same",
+        status=status,
+    )
+
+
+def _iso_of(instant: datetime) -> str:
+    return instant.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
