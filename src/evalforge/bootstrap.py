@@ -41,6 +41,8 @@ async def ingest_once(
 ) -> RunReport:
     """One run as the settings say, over `window` or else the last `lookback_hours` (default TRACE_LOOKBACK_HOURS).
 
+    `quality_threshold` stands in for QUALITY_THRESHOLD; what APPLICATION_THRESHOLDS says of an application still holds.
+
     Raises:
         SettingsError, CredentialsError: nothing was read yet.
         RunInProgressError: another run holds the lease.

@@ -34,7 +34,18 @@ CANARIES = {
     "client.ip": "203.0.113.77",
     "user.id": USER,
 }
-PARTS = ("wilhelmina", "quxley", "5550 8812", "55508812", "49294719", "4929 4719", "q7zkt2vxw9lm", "9f31c07ab2d8", "203.0.113.77", USER)
+PARTS = (
+    "wilhelmina",
+    "quxley",
+    "5550 8812",
+    "55508812",
+    "49294719",
+    "4929 4719",
+    "q7zkt2vxw9lm",
+    "9f31c07ab2d8",
+    "203.0.113.77",
+    USER,
+)
 
 
 def forms(text: str) -> Iterator[str]:

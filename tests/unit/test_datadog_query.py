@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from evalforge.core.signals import DOTTED_SPELLINGS, RULES, SPELLINGS, Thresholds, find_signals
+from evalforge.core.signals import DOTTED_SPELLINGS, RULES, SPELLINGS, Limits, Thresholds, find_signals
 from evalforge.core.span import Evaluation, Span
 from evalforge.sources.datadog.query import (
     ASKED_EVALUATORS,
@@ -96,6 +96,12 @@ def test_thresholds_are_in_the_query_digit_for_digit() -> None:
     assert "@metrics.quality_score:<0.30000000000000004 " in text
     assert "@metrics.toxicity_score:>=0.0000001 " in text
     assert "e-" not in text
+
+
+def test_the_loosest_thresholds_of_all_applications_are_in_the_query() -> None:
+    own = {"shop": Limits(quality=0.8), "chat": Limits(quality=0.1, toxicity=0.25)}
+    text = query("llm_obs", thresholds=Thresholds(applications=own))
+    assert text == query("llm_obs", thresholds=Thresholds(quality=0.8, toxicity=0.25))
 
 
 def test_ignored_evaluators_are_not_asked_for() -> None:
@@ -202,6 +208,13 @@ def test_the_digest_tells_any_two_settings_apart() -> None:
         for thresholds in (Thresholds(), Thresholds(quality=0.4), Thresholds(ignored_evaluations=frozenset({"x"})))
         for names in ([], ["tone"])
     ]
+    own = [
+        Thresholds(quality, 0.7, frozenset(), applications)
+        for quality in (0.5, 0.4)
+        for applications in ({"a": Limits(0.8)}, {"a": Limits(0.8), "b": Limits(0.3)}, {"b": Limits(0.8)})
+    ]
+    told = {settings_digest("llm_obs", "auto", Scope(), thresholds, []) for thresholds in own}
+    assert len(told | set(digests)) == len(set(digests)) + len(own), "though the query is the same for all six"
     same = {settings_digest("apm", "auto", Scope(), Thresholds(), names) for names in ([], ["tone"])}
     assert len(set(digests)) == len(digests) - 3 * 2 * 3, "APM has no evaluations, so names change nothing there"
     assert len(same) == 1

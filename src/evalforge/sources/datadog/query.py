@@ -118,8 +118,11 @@ def scope_query(source: str, scope: Scope) -> str:
 def failure_query(source: str, scope: Scope, thresholds: Thresholds, learned: Iterable[str]) -> str:
     """The query for every span in scope that the rules might call a failure.
 
-    `learned` are evaluator names (`evaluation.NAME`) and places that are asked for by existence (`any:PLACE`).
+    `learned` are evaluator names (`evaluation.NAME`) and places that are asked for by existence (`any:PLACE`). Where
+    applications have thresholds of their own the loosest of all is asked for: names of applications are compared without
+    case by the rules, and a query cannot.
     """
+    thresholds = thresholds.loosest()
     names = [NAME + name for name in MANAGED_EVALUATORS if name not in thresholds.ignored_evaluations]
     clauses = [*_STATUS_CLAUSES[source], *_table_clauses(source, thresholds), *_learned_clauses(source, [*names, *learned])]
     return _scoped(source, scope, clauses)
@@ -133,8 +136,11 @@ def learned_query(source: str, scope: Scope, learned: Iterable[str]) -> str:
 def settings_digest(source: str, mode: str, scope: Scope, thresholds: Thresholds, evaluations: Sequence[str]) -> str:
     """16 hex digits that change when the settings change what is fetched or how it is judged."""
     query = failure_query(source, scope, thresholds, [NAME + name for name in evaluations])
-    ignored = "\0".join(sorted(thresholds.ignored_evaluations))
-    return hashlib.sha256("\1".join((mode, query, ignored)).encode(errors="replace")).hexdigest()[:16]
+    parts = [mode, query, "\0".join(sorted(thresholds.ignored_evaluations))]
+    if thresholds.applications:  # the query tells the loosest scores only
+        own = sorted((name, limits.quality, limits.toxicity) for name, limits in thresholds.applications.items())
+        parts.append(repr((thresholds.quality, thresholds.toxicity, own)))
+    return hashlib.sha256("\1".join(parts).encode(errors="replace")).hexdigest()[:16]
 
 
 def is_queryable(name: str) -> bool:
