@@ -14,6 +14,8 @@ from evalforge.sources.datadog.query import (
     HEALTHY_WORDS,
     MANAGED_EVALUATORS,
     Scope,
+    evaluated_query,
+    evaluation_entries,
     failure_query,
     is_queryable,
     learned_query,
@@ -154,6 +156,28 @@ def test_a_gap_or_a_foreign_place_adds_nothing() -> None:
     for source in SOURCES:
         assert query(source, "gap:evaluation.x", "whatever", "any:", "any:output.x", "") == query(source)
     assert query("apm", "evaluation.tone") == query("apm")
+
+
+def test_late_evaluations_are_asked_for_by_every_evaluator_and_by_nothing_else() -> None:
+    thresholds = Thresholds(quality=0.3, applications={"shop": Limits(quality=0.8)})
+    entries = [*evaluation_entries(thresholds), "evaluation.tone", "any:evaluation.odd", "evaluation.a*"]
+    text = evaluated_query(Scope(envs=("prod",)), thresholds, entries)
+    assert text.startswith('env:("prod") AND (@evaluation.')
+    for name in (*ASKED_EVALUATORS, "tone"):
+        assert text.count(f"@evaluation.{name}.assessment:fail") == 1
+    assert "@evaluation.odd.value:*" in text
+    assert "-@evaluation.quality_score.value:>=0.8" in text
+    for foreign in ("@status", "@meta", "@metrics", "OR quality_score:", "OR llm_obs.quality_score:"):
+        assert foreign in query("llm_obs")
+        assert foreign not in text
+    assert len(text) < 12_000
+
+
+def test_ignored_evaluators_are_not_asked_for_when_they_are_late() -> None:
+    thresholds = Thresholds(ignored_evaluations=frozenset({"toxicity", "tool_selection"}))
+    entries = evaluation_entries(thresholds)
+    assert entries
+    assert not {"evaluation.toxicity", "evaluation.llm_obs.toxicity", "evaluation.tool_selection"} & set(entries)
 
 
 # -- scope ----------------------------------------------------------------------------------------------------------------

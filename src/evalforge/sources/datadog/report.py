@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from evalforge.core.ports import FilterMode, SourceStatus
 from evalforge.sources.datadog.steps import shown_place
+
+_WEAKEST_FIRST: Sequence[FilterMode] = ("query", "auto", "scan")
 
 
 class Report:
     """Writes a source's `status`. Lists in it only grow, and hold each entry once."""
 
-    def __init__(self, status: SourceStatus, filter_mode: FilterMode) -> None:
+    def __init__(self, status: SourceStatus) -> None:
         self.status = status
-        self._filter_mode = filter_mode
         self._used: set[FilterMode] = set()
 
     def used(self, mode: FilterMode) -> None:
-        """A window was read in this mode. The weakest one counts: a scan does not make an earlier query complete."""
+        """A window was read to its end in this mode. The weakest counts: a scan does not make an earlier query complete."""
         self._used.add(mode)
-        if self._filter_mode == "auto":
-            self.status.mode = "auto" if "auto" in self._used else mode
-        elif mode == "scan":
-            self.status.mode = mode
+        self.status.mode = min(self._used, key=_WEAKEST_FIRST.index)
 
     def read(self, item_count: int) -> None:
         """A page came."""
