@@ -24,7 +24,7 @@ from evalforge.sandbox.trouble import Fault
 
 PATIENCE_S = 60.0
 SALT = "kZ8vQ2mX7pL4wR9tB6nJ3hG5cD1fS0aY"
-PLAIN = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
+PLAIN = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "PYTHONPATH") if name in os.environ}
 
 
 REFERENCE_TO_NOWHERE = {

@@ -9,7 +9,7 @@ a killed run goes on exactly there.
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import get_args
 
@@ -21,11 +21,20 @@ from evalforge.errors import SourceRefusedError
 from evalforge.sources.datadog.client import DatadogClient
 from evalforge.sources.datadog.paging import PageSize, Pagination, Part, page_size_for
 from evalforge.sources.datadog.plans import Asking, EvaluatedPlan, Plan, WholePlan
-from evalforge.sources.datadog.query import Scope, settings_digest
+from evalforge.sources.datadog.query import NAME, Scope, settings_digest
 from evalforge.sources.datadog.report import Report
 from evalforge.sources.datadog.roots import batches, roots_query
 from evalforge.sources.datadog.spans import PARSERS
-from evalforge.sources.datadog.steps import MAX_SLICE_FAILURES, Learned, Step, existence_of, is_small, parse_step
+from evalforge.sources.datadog.steps import (
+    MAX_SLICE_FAILURES,
+    Learned,
+    Step,
+    existence_of,
+    is_small,
+    next_to_learn,
+    parse_step,
+    shown_place,
+)
 
 _REQUEST_REFUSED = frozenset({400, 413, 414, 422})
 
@@ -72,6 +81,14 @@ class DatadogSource:
     def in_scope(self, span: Span) -> bool:
         """Whether `span` may count as a failure: of a wanted application and environment, and no experiment."""
         return self.scope.contains(span)
+
+    def next_to_learn(self, place: str, learned: Collection[str]) -> str | None:
+        """The entry to add to `learned` so that the query may find more failures at this place; None when there is none."""
+        return next_to_learn(place, {*learned, *(NAME + name for name in self.evaluations)})
+
+    def shown_place(self, place: str) -> str:
+        """The place as a report may show it."""
+        return shown_place(place)
 
     def plan(self, reach: Reach, learned: Learned, *, has_history: bool) -> Plan:
         """How to go about a window."""

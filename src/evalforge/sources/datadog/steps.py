@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import random
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal, get_args
@@ -146,6 +146,19 @@ def shown_place(place: str) -> str:
 def existence_of(place: str) -> str:
     """The entry that asks for everything that carries this place."""
     return ANY + place
+
+
+def next_to_learn(place: str, known: Collection[str]) -> str | None:
+    """What the query could learn to find more of what fails at this place: an evaluator's name, then mere existence.
+
+    None when `known` (learned entries, and `evaluation.NAME` for names that are set) has it all, or no query can ask for it.
+    """
+    kind, _, path = place.partition(".")
+    if place != "status" and not is_queryable(path):
+        return None
+    is_name = kind == "evaluation" and path not in ASKED_EVALUATORS
+    entries = [place, existence_of(place)] if is_name else [existence_of(place)]
+    return next((entry for entry in entries if entry not in known), None)
 
 
 def is_small(read_count: int, read_from_ms: int, read_to_ms: int, window: Window) -> bool:
