@@ -22,7 +22,7 @@ from evalforge.sources.datadog.plans import SPREAD_SLICE_SPANS, SPREAD_SLICES
 END_MS = 1_795_416_000_000
 DAY_MS = 24 * 3_600_000
 WINDOW = Window(END_MS - 15 * DAY_MS, END_MS)
-EVERY_MS = 60_000
+EVERY_MS = 120_000
 COUNT = WINDOW.duration_ms // EVERY_MS
 FAIL = {"value": "off", "eval_metric_type": "categorical", "assessment": "fail"}
 PASS = {"value": "on", "eval_metric_type": "categorical", "assessment": "pass"}
@@ -31,7 +31,7 @@ SAMPLED = SPREAD_SLICES * SPREAD_SLICE_SPANS
 
 @pytest.fixture(scope="module")
 def loaded() -> Iterator[BackgroundServer]:
-    """15 days with a span every minute, every 50th an error; nothing is evaluated yet."""
+    """15 days with a span every two minutes, every 50th an error; nothing is evaluated yet."""
     with BackgroundServer(Sandbox(now=lambda: END_MS / 1000)) as server:
         yield server
 
@@ -164,7 +164,7 @@ async def test_a_scan_elsewhere_does_not_hide_that_this_was_a_query(
     await read(source)
     hour = Window(END_MS - 3_600_000, END_MS)
     pages = [page async for page in source.pages(hour)]
-    assert (sum(page.item_count for page in pages), source.status.mode) == (60, "auto")
+    assert (sum(page.item_count for page in pages), source.status.mode) == (30, "auto")
 
 
 async def test_a_verdict_in_another_spelling_is_learned_by_existence(
@@ -238,7 +238,7 @@ async def test_a_reading_killed_after_any_page_goes_on_without_loss(
     wanted |= evaluate(sandbox, range(2, COUNT, 100), "tone")
     sandbox.sandbox.max_response_bytes = 20_000
     whole = await read(source_of(client, mode, evaluations=("tone",)))
-    for killed_after in range(1, len(whole), 6):
+    for killed_after in range(1, len(whole), 3):
         first = source_of(client, mode, evaluations=("tone",))
         kept: list[Page] = []
         reading = first.pages(WINDOW, reach="evaluated")
@@ -281,6 +281,15 @@ async def test_checkpoints_of_the_two_reaches_are_never_mixed_up(sandbox: Backgr
         assert digests["all"] != digests["evaluated"]
 
 
+async def test_a_gap_of_an_unfinished_reading_is_not_inherited(sandbox: BackgroundServer, client: DatadogClient) -> None:
+    other = Checkpoint("llm_obs", WINDOW, "another digest", "query:0:1", learned=("gap:evaluation.x", "evaluation.y"))
+    source = source_of(client)
+    pages = await read(source, other)
+    assert (source.status.filter_gaps, pages[-1].checkpoint.learned) == ([], ("evaluation.y",))
+    (page,) = await read(source_of(client, name="apm"), other)
+    assert page.checkpoint.learned == ("evaluation.y",)
+
+
 async def test_scope_and_thresholds_of_applications_hold_here_too(sandbox: BackgroundServer, client: DatadogClient) -> None:
     sandbox.sandbox.store.clear()
     apps = ["shop", "chat", "other"]
@@ -303,10 +312,10 @@ async def test_feedback_is_found_as_an_evaluation_and_not_as_feedback(
         verdict = {"label": "thumbs", "metric_type": "boolean", "boolean_value": False, "assessment": "fail", "ml_app": "a"}
         return {**verdict, "timestamp_ms": END_MS, **more} | ({} if "span_id" in more else {"join_on": {"span": about}})
 
-    metrics = [metric(10), metric(20_000), metric(30, event_kind="feedback", submitter={"id": "u"}, span_id="31")]
+    metrics = [metric(10), metric(10_000), metric(30, event_kind="feedback", submitter={"id": "u"}, span_id="31")]
     body = {"data": {"type": "evaluation_metric", "attributes": {"metrics": metrics}}}
     async with httpx.AsyncClient() as http:
         sent = await http.post(f"{sandbox.url}/api/intake/llm-obs/v2/eval-metric", json=body, headers={"DD-API-KEY": "key"})
     assert sent.status_code == 202
     source = source_of(client, evaluations=("thumbs",))
-    assert failing(source, await read(source)) == {"11", "20001"}
+    assert failing(source, await read(source)) == {"11", "10001"}

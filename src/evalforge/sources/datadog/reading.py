@@ -31,6 +31,7 @@ from evalforge.sources.datadog.steps import (
     Step,
     existence_of,
     is_small,
+    lasting,
     next_to_learn,
     parse_step,
     shown_place,
@@ -43,7 +44,7 @@ class DatadogSource:
     """One of Datadog's two searches ("llm_obs" or "apm") as a `ports.Source`.
 
     `evaluations` are evaluator names to ask for beyond the signal table's. `apm_scope` is the query that APM spans must
-    match. `rng` chooses the slice that the query is tried on. `status` grows over all windows that are read.
+    match. `rng` chooses the slices that the query is tried on. `status` grows over all windows that are read.
 
     `query_digests`, one for each reach, change when the settings change what is fetched or how it is judged; checkpoints
     carry them.
@@ -117,7 +118,7 @@ class DatadogSource:
         Raises:
             SourceRefusedError, SourceUnavailableError, QuotaExhaustedError
         """
-        learned = after.learned if after else ()
+        learned = lasting(after.learned if after else ())
         nothing = Page((), (), Checkpoint(self.name, window, self.query_digests[reach], learned=learned, done=True))
         if reach == "evaluated" and self.name == "apm":
             yield nothing
@@ -163,13 +164,15 @@ class _Reading:
         self._window = window
         self._digest = source.query_digests[reach]
         self._parse = PARSERS[source.name]
-        self._learned = Learned(after.learned if after else (), source.evaluations, source.thresholds)
+        unfinished = _unfinished(after, self._digest, window)
+        known = unfinished.learned if unfinished else lasting(after.learned if after else ())
+        self._learned = Learned(known, source.evaluations, source.thresholds)
         self._plan: Plan = source.plan(
             reach, self._learned, has_history=after is not None and bool(after.done or after.learned)
         )
         self._size = page_size_for(source.name)
         self._slice_size = PageSize(self._plan.slice_page) if self._plan.slice_page else self._size
-        self._resumed = _resumable(after, self._digest, window, self._plan.size)
+        self._resumed = _resumable(unfinished, window, self._plan.size)
         self._next: Step | None = None
         self._item_count = 0
 
@@ -382,12 +385,17 @@ def _places(missed: Sequence[tuple[Window, Failing]]) -> list[str]:
     return sorted({place for _, failing in missed for places in failing.values() for place in places})
 
 
-def _resumable(after: Checkpoint | None, digest: str, window: Window, size: int) -> tuple[Checkpoint, Step] | None:
+def _unfinished(after: Checkpoint | None, digest: str, window: Window) -> Checkpoint | None:
+    """`after`, if it stands in this window, was made under the present settings, and is not done."""
     if after is None or after.done or after.window != window or after.query_digest != digest:
         return None
-    step = parse_step(after.step)
-    if step is None or step.count > size:
+    return after
+
+
+def _resumable(unfinished: Checkpoint | None, window: Window, size: int) -> tuple[Checkpoint, Step] | None:
+    step = parse_step(unfinished.step) if unfinished is not None else None
+    if unfinished is None or step is None or step.count > size:
         return None
     if step.from_ms is not None and not window.from_ms <= step.from_ms < window.to_ms:
         return None
-    return after, step
+    return unfinished, step

@@ -88,7 +88,7 @@ class Learned:
     @property
     def lasting(self) -> tuple[str, ...]:
         """What later windows should know: all but the gaps."""
-        return tuple(entry for entry in self._entries if not entry.startswith(GAP))
+        return lasting(self._entries)
 
     @property
     def gaps(self) -> list[str]:
@@ -133,6 +133,11 @@ class Learned:
         """Adds an open gap for each place, or for what was to find its failures."""
         for place in places:
             self.add(GAP + shown_place(place.removeprefix(ANY)))
+
+
+def lasting(entries: Iterable[str]) -> tuple[str, ...]:
+    """What was learned for good: a gap belongs to the reading that found it."""
+    return tuple(entry for entry in entries if not entry.startswith(GAP))
 
 
 def shown_place(place: str) -> str:
