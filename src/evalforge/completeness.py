@@ -317,11 +317,6 @@ class _Comparison:
     async def _compare_page(self, page: Page, stretch: Window) -> None:
         failing, odd = self._judged(page.spans)
         missed = await self._missed(page, stretch, failing) if failing else {}
-        fresh = self._fresh(failing)
-        self.counts.read += page.item_count
-        self.counts.failing += len(fresh)
-        self.counts.missed += len(fresh & missed.keys())
-        clauses = self._noted(missed, fresh)
         await store_page(
             self.pair.scan,
             self.store,
@@ -332,8 +327,12 @@ class _Comparison:
             in_scope=lambda span: _key(span) in missed or _key(span) in odd,
             keeps_place=False,
         )
+        fresh = self._fresh(failing)
+        self.counts.read += page.item_count
+        self.counts.failing += len(fresh)
+        self.counts.missed += len(fresh & missed.keys())
         if missed:
-            await self._learn(missed, clauses, fresh, stretch)
+            await self._learn(missed, self._noted(missed, fresh), fresh, stretch)
 
     def _fresh(self, failing: Failing) -> set[Key]:
         """Those that no page before had: after a fault Datadog gives spans again."""

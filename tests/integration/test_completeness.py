@@ -246,25 +246,3 @@ def test_a_quota_that_ends_is_told_with_how_to_go_on(live: BackgroundServer, env
 def test_answers_that_stay_partial_are_no_success(live: BackgroundServer, environment: dict[str, str]) -> None:
     live.sandbox.trouble.faults = [Fault("partial", source="llm_obs", times=None)]
     assert "run it again" in evalforge(environment, "audit", "--completeness", code=6).stdout
-
-
-@pytest.mark.parametrize(
-    ("options", "named"),
-    [
-        (["--completeness", "--fix"], "--fix"),
-        (["--completeness", "--after", "raw_traces/0"], "--after"),
-        (["--window", "1h"], "--window"),
-        (["--from", "1h"], "--from"),
-        (["--to", "1h"], "--to"),
-        (["--completeness", "--window", "1h", "--from", "2h"], "--window"),
-        (["--completeness", "--window", "an hour"], "--window"),
-        (["--completeness", "--window", "2026-11-23"], "--window"),
-        (["--completeness", "--window", "16d"], "--from"),
-        (["--completeness", "--to", "1h"], "--to"),
-    ],
-)
-def test_options_that_make_no_sense_together_are_refused(
-    environment: dict[str, str], options: list[str], named: str
-) -> None:
-    done = evalforge(environment, "audit", *options, code=2)
-    assert f"{named}: " in done.stderr

@@ -6,7 +6,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
+from evalforge.cli.audit import command
 from evalforge.cli.completeness import audited_window, completeness_view
 from evalforge.completeness import Clause, Compared, CompletenessReport
 from evalforge.core.ports import SourceStatus
@@ -108,3 +110,24 @@ def test_windows_are_written_as_for_ingest_or_by_their_length(
 def test_windows_that_are_none_are_refused(options: tuple[str | None, str | None, str | None]) -> None:
     with pytest.raises(RequestError):
         audited_window(*options, now=NOW)
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        (["--completeness", "--fix"], "--fix"),
+        (["--completeness", "--after", "raw_traces/0"], "--after"),
+        (["--window", "1h"], "--window"),
+        (["--from", "1h"], "--from"),
+        (["--to", "1h"], "--to"),
+        (["--completeness", "--window", "1h", "--from", "2h"], "--window"),
+        (["--completeness", "--window", "an hour"], "--window"),
+        (["--completeness", "--window", "2026-11-23"], "--window"),
+        (["--completeness", "--window", "16d"], "--from"),
+        (["--completeness", "--to", "1h"], "--to"),
+    ],
+)
+def test_options_that_make_no_sense_together_are_refused(options: list[str], named: str) -> None:
+    done = CliRunner(env={"CAPTURE_STORE": "sqlite:///:memory:"}).invoke(command, options)
+    assert isinstance(done.exception, RequestError)
+    assert done.exception.message.startswith(f"{named}: ")
