@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from evalforge.core.ports import Checkpoint, Page, Rejected, SourceStatus
+from evalforge.core.ports import Checkpoint, Page, Reach, Rejected, SourceStatus
 from evalforge.core.span import Span, TraceIdKind
 from evalforge.core.window import Window
 from evalforge.errors import EvalForgeError
@@ -15,8 +15,9 @@ from evalforge.errors import EvalForgeError
 class FakeSource:
     """Spans in pages of `page_size`, oldest first. `fail_after` pages it raises `error` instead of the next page.
 
-    With `everything`, spans are given whatever the window. `root_spans` are what `roots` finds, for `page_size` traces a
-    request; after `fail_roots_after` of these it raises `error`.
+    With `everything`, spans are given whatever the window. The reach "evaluated" has the spans with evaluations.
+    `root_spans` are what `roots` finds, for `page_size` traces a request; after `fail_roots_after` of these it raises
+    `error`.
     """
 
     items: Sequence[Span | Rejected]
@@ -27,6 +28,7 @@ class FakeSource:
     everything: bool = False
     status: SourceStatus = field(init=False)
     asked: list[tuple[Window, Checkpoint | None]] = field(default_factory=list)
+    asked_reaches: list[Reach] = field(default_factory=list)
     root_spans: Sequence[Span] = ()
     fail_roots_after: int = 1_000_000
     asked_roots: list[list[str]] = field(default_factory=list)
@@ -37,12 +39,17 @@ class FakeSource:
     def in_scope(self, span: Span) -> bool:
         return span.kind != "experiment"
 
-    async def pages(self, window: Window, after: Checkpoint | None = None) -> AsyncGenerator[Page, None]:
+    async def pages(
+        self, window: Window, after: Checkpoint | None = None, *, reach: Reach = "all"
+    ) -> AsyncGenerator[Page, None]:
         self.asked.append((window, after))
+        self.asked_reaches.append(reach)
         inside = [
             item
             for item in self.items
-            if self.everything or not isinstance(item, Span) or window.from_ms <= ms(item) < window.to_ms
+            if self.everything
+            or not isinstance(item, Span)
+            or (window.from_ms <= ms(item) < window.to_ms and (reach == "all" or item.evaluations))
         ]
         begin = int(after.cursor or 0) if after is not None and not after.done else 0
         for number, at in enumerate(range(begin, max(len(inside), begin + 1), self.page_size)):
@@ -58,7 +65,7 @@ class FakeSource:
                 checkpoint=Checkpoint(
                     self.name,
                     window,
-                    query_digest="d",
+                    query_digest="d" if reach == "all" else "e",
                     step="scan",
                     cursor=None if done else str(at + self.page_size),
                     last_ms=max((ms(span) for span in spans), default=None),

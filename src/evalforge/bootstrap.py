@@ -8,8 +8,9 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+from evalforge.completeness import CompletenessReport, Pair, audit_completeness
 from evalforge.config import EMULATOR_PROJECT, Settings
-from evalforge.core.ports import Erasure, Source, Store
+from evalforge.core.ports import Erasure, FilterMode, Source, Store
 from evalforge.core.privacy import KeyRing, Sanitizer
 from evalforge.core.span import Json
 from evalforge.core.tombstones import Tombstones
@@ -40,6 +41,8 @@ async def ingest_once(
     wants_stop: Callable[[], bool] = lambda: False,
 ) -> RunReport:
     """One run as the settings say, over `window` or else the last `lookback_hours` (default TRACE_LOOKBACK_HOURS).
+
+    `quality_threshold` stands in for QUALITY_THRESHOLD; what APPLICATION_THRESHOLDS says of an application still holds.
 
     Raises:
         SettingsError, CredentialsError: nothing was read yet.
@@ -142,6 +145,34 @@ async def audit_once(
         )
 
 
+async def audit_completeness_once(
+    settings: Settings,
+    report: CompletenessReport,
+    *,
+    holder: str,
+    on_progress: Callable[[CompletenessReport], None] = lambda report: None,
+) -> CompletenessReport:
+    """Compares the report's window without a query with what the present query finds, and captures what that misses.
+
+    Raises:
+        SettingsError, CredentialsError: nothing was read yet.
+        RunInProgressError: a run holds the lease, or took it meanwhile.
+        SourceRefusedError, SourceUnavailableError, QuotaExhaustedError, StoreError, StoreUnavailableError: what was captured
+            stays; `report.position_ms` says how far it came.
+    """
+    keys = await resolve_datadog_keys(settings)
+    ring = await resolve_key_ring(settings)
+    async with opened_store(settings) as store, opened_client(settings, keys) as client:
+        pairs = [
+            Pair(_source_of(settings, client, name, "scan"), _source_of(settings, client, name, "query"))
+            for name in settings.datadog_sources
+        ]
+        judge = judge_of(settings, ring)
+        return await audit_completeness(
+            pairs, store, judge, report=report, holder=holder, clock=utc_now, on_progress=on_progress
+        )
+
+
 async def purge_once(
     settings: Settings, *, prefix: str, holder: str, on_deleted: Callable[[str, int], None] | None = None
 ) -> Mapping[str, int]:
@@ -190,19 +221,20 @@ async def opened_client(settings: Settings, keys: DatadogKeys) -> AsyncIterator[
 async def opened_sources(settings: Settings, keys: DatadogKeys) -> AsyncIterator[list[Source]]:
     """The sources that DATADOG_SOURCES names, in its order, over one client."""
     async with opened_client(settings, keys) as client:
-        yield [
-            DatadogSource(
-                client,
-                name,
-                thresholds=settings.thresholds,
-                filter_mode=settings.datadog_filter,
-                ml_apps=settings.datadog_ml_apps,
-                envs=settings.datadog_envs,
-                apm_scope=settings.datadog_apm_scope,
-                evaluations=settings.evaluations,
-            )
-            for name in settings.datadog_sources
-        ]
+        yield [_source_of(settings, client, name, settings.datadog_filter) for name in settings.datadog_sources]
+
+
+def _source_of(settings: Settings, client: DatadogClient, name: str, filter_mode: FilterMode) -> DatadogSource:
+    return DatadogSource(
+        client,
+        name,
+        thresholds=settings.thresholds,
+        filter_mode=filter_mode,
+        ml_apps=settings.datadog_ml_apps,
+        envs=settings.datadog_envs,
+        apm_scope=settings.datadog_apm_scope,
+        evaluations=settings.evaluations,
+    )
 
 
 @asynccontextmanager

@@ -7,12 +7,12 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 from evalforge.core import sites
 from evalforge.core.ports import FilterMode
 from evalforge.core.privacy import modes
-from evalforge.core.signals import Thresholds
+from evalforge.core.signals import Limits, Thresholds
 from evalforge.errors import SettingsError
 
 SECRET_REFERENCE = re.compile(r"projects/[A-Za-z0-9:.\-]{1,100}/secrets/[A-Za-z0-9_\-]{1,255}/versions/[A-Za-z0-9_\-]{1,63}")
@@ -54,7 +54,10 @@ class _WrongError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One row of the settings table. `default` is as it would be written in the environment; "" means unset."""
+    """One row of the settings table. `default` is as it would be written in the environment; "" means unset.
+
+    `spell` writes a value that is set as the environment would have it, where that is not obvious.
+    """
 
     name: str
     default: str
@@ -62,6 +65,7 @@ class Setting:
     wants: str
     parse: Callable[[str], Any]
     secret: bool = False
+    spell: Callable[[Any], str] | None = None
 
     @property
     def attribute(self) -> str:
@@ -189,6 +193,41 @@ def _destinations(text: str) -> tuple[tuple[str, str], ...]:
             raise _WrongError
         found[name] = folder
     return tuple(found.items())
+
+
+def _spelled_destinations(destinations: tuple[tuple[str, str], ...]) -> str:
+    return ",".join(f"{name}={folder}" for name, folder in destinations)
+
+
+def _own_limits(text: str) -> tuple[tuple[str, Limits], ...]:
+    found: dict[str, tuple[str, Limits]] = {}
+    for part in filter(None, map(str.strip, text.split(","))):
+        name, _, written = part.partition("=")
+        name = name.strip()
+        scores: dict[str, float] = {}
+        for score in written.split("+"):
+            which, _, number = (piece.strip() for piece in score.partition(":"))
+            if which.lower() not in ("quality", "toxicity"):
+                raise _WrongError
+            if which.lower() in scores:
+                raise _WrongError(f"{which.lower()} stands twice in one place")
+            scores[which.lower()] = _number(0, 1)(number)
+        if re.fullmatch(_EVALUATOR, name) is None:
+            raise _WrongError
+        if name.casefold() in found:
+            raise _WrongError("an application stands twice; case makes no difference")
+        found[name.casefold()] = (name, Limits(**scores))
+    if not found:
+        raise _WrongError
+    return tuple(found.values())
+
+
+def _spelled_limits(own: tuple[tuple[str, Limits], ...]) -> str:
+    def scores(limits: Limits) -> str:
+        both = (("quality", limits.quality), ("toxicity", limits.toxicity))
+        return "+".join(f"{which}:{number:g}" for which, number in both if number is not None)
+
+    return ",".join(f"{name}={scores(limits)}" for name, limits in own)
 
 
 def _secret(text: str) -> Secret:
@@ -333,6 +372,15 @@ SETTINGS: tuple[Setting, ...] = (
         "TOXICITY_THRESHOLD", "0.7", "a toxicity score at or above it is a failure", "a number from 0 to 1", _number(0, 1)
     ),
     Setting(
+        "APPLICATION_THRESHOLDS",
+        "",
+        "scores of single LLM applications, instead of QUALITY_THRESHOLD and TOXICITY_THRESHOLD; the names' case makes no "
+        "difference",
+        "application=quality:0.7+toxicity:0.8, or either score alone; more applications after commas; numbers from 0 to 1",
+        _own_limits,
+        spell=_spelled_limits,
+    ),
+    Setting(
         "RETRY_BUDGET_S", "60", "how long one fault may be retried, in seconds", "a number from 0 to 3600", _number(0, 3600)
     ),
     Setting(
@@ -402,6 +450,7 @@ SETTINGS: tuple[Setting, ...] = (
         "where the service may write exports: name=folder, separated by commas",
         "name=folder pairs; a name has lower-case letters, digits and dashes",
         _destinations,
+        spell=_spelled_destinations,
     ),
     Setting(
         "HOST",
@@ -454,6 +503,7 @@ class Settings:
     evaluations: tuple[str, ...] = ()
     ignored_evaluations: tuple[str, ...] = ()
     toxicity_threshold: float = 0.7
+    application_thresholds: tuple[tuple[str, Limits], ...] = ()
     retry_budget_s: float = 60.0
     run_budget_s: float = 1500.0
     max_captures_per_run: int = 100_000
@@ -513,7 +563,12 @@ class Settings:
     @property
     def thresholds(self) -> Thresholds:
         """What the signal rules read."""
-        return Thresholds(self.quality_threshold, self.toxicity_threshold, frozenset(self.ignored_evaluations))
+        return Thresholds(
+            self.quality_threshold,
+            self.toxicity_threshold,
+            frozenset(self.ignored_evaluations),
+            {name.casefold(): limits for name, limits in self.application_thresholds},
+        )
 
     @property
     def text_policy(self) -> modes.TextPolicy:
@@ -575,8 +630,8 @@ def _shown(setting: Setting, value: Any) -> str:
         return f"set, {value.reveal()}" if value.is_reference else "set"
     if setting.secret or value is None or value == ():
         return "unset"
-    if setting.name == "EXPORT_DESTINATIONS":
-        return ",".join(f"{name}={folder}" for name, folder in cast("tuple[tuple[str, str], ...]", value))
+    if setting.spell is not None:
+        return setting.spell(value)
     if isinstance(value, tuple):
         return ",".join(value)
     if isinstance(value, bool):

@@ -120,34 +120,59 @@ async def ingest(
     neighbours = Neighbours()
     async with aclosing(source.pages(window, after)) as pages:
         async for page in pages:
-            now = reading.clock()
-            failing, letters = _judged(source, page, neighbours, reading, now, tally)
-            captures = await reading.guard.admitted(merge_by_trace(failing), page.spans)
-            result = await store.upsert(captures, now=now)
-            letters.extend(_refused_letters(source.name, captures, result, now))
-            letters = reading.guard.admitted_letters(letters)
-            await store.keep(letters)
-            result = await reading.guard.confirmed(result, captures, letters, page.spans)
-            reading.on_captures(page, captures, result)
-            await store.save_checkpoint(page.checkpoint)
+            await store_page(source, store, page, neighbours, reading, tally)
             checkpoint = page.checkpoint
-            _account(source, page, captures, result, letters, reading, tally)
             stopped = reading.should_stop(tally)
             if stopped is not None and not checkpoint.done:
                 break
     return checkpoint, stopped if checkpoint is not None and not checkpoint.done else None
 
 
+async def store_page(
+    source: Source,
+    store: Store,
+    page: Page,
+    neighbours: Neighbours,
+    reading: Reading,
+    tally: Tally,
+    *,
+    in_scope: Callable[[Span], bool] | None = None,
+    keeps_place: bool = True,
+) -> None:
+    """Judges one page and stores what came of it, last its checkpoint if `keeps_place`.
+
+    `in_scope` says which spans may become captures, instead of the source. `neighbours` have seen the pages before.
+    """
+    now = reading.clock()
+    failing, letters = _judged(source.name, in_scope or source.in_scope, page, neighbours, reading, now, tally)
+    captures = await reading.guard.admitted(merge_by_trace(failing), page.spans)
+    result = await store.upsert(captures, now=now)
+    letters.extend(_refused_letters(source.name, captures, result, now))
+    letters = reading.guard.admitted_letters(letters)
+    await store.keep(letters)
+    result = await reading.guard.confirmed(result, captures, letters, page.spans)
+    reading.on_captures(page, captures, result)
+    if keeps_place:
+        await store.save_checkpoint(page.checkpoint)
+    _account(source, page, captures, result, letters, reading, tally)
+
+
 def _judged(
-    source: Source, page: Page, neighbours: Neighbours, reading: Reading, now: datetime, tally: Tally
+    source: str,
+    in_scope: Callable[[Span], bool],
+    page: Page,
+    neighbours: Neighbours,
+    reading: Reading,
+    now: datetime,
+    tally: Tally,
 ) -> tuple[list[FailureCapture], list[DeadLetter]]:
     judge = reading.judge
     failing: list[FailureCapture] = []
-    letters = [_rejected_letter(source.name, rejected, judge.ring, now) for rejected in page.rejected]
+    letters = [_rejected_letter(source, rejected, judge.ring, now) for rejected in page.rejected]
     found: list[tuple[Span, tuple[Signal, ...]]] = []
     for span in page.spans:
         try:
-            signals = find_signals(span, judge.thresholds) if source.in_scope(span) else ()
+            signals = find_signals(span, judge.thresholds) if in_scope(span) else ()
         except Exception:  # noqa: BLE001 - a span that nobody foresaw must not end the run; it is kept as a dead letter
             letters.append(_span_letter(span, "unexpected_error", judge.ring, now))
         else:

@@ -229,6 +229,18 @@ REPORT = Place(
     ),
 )
 
+COMPLETENESS = Place(
+    "the report of a completeness audit (output of the command; not stored)",
+    "as long as whoever asked keeps it",
+    (
+        Row("run_id", "drawn, and the clock"),
+        Row("window compared_to complete partial", "what was asked for, and how far it went"),
+        Row("missed captures rejected", "counted"),
+        Row("sources", "codes and counts; warnings name evaluators and fields", _FILTERED),
+        Row("clauses learned", "names of evaluators and fields, kinds of values, counts; no value", _FILTERED),
+    ),
+)
+
 LOG = Place(
     "[log events](operations.md#log-events) (standard error; not stored)",
     "as long as your log keeps them",
@@ -241,7 +253,8 @@ LOG = Place(
             "outcome complete incomplete_because action reason code kind part since retry_after_s duration_s "
             "fetched healthy failing rejected created updated unchanged refused kept_out expired request_count retry_count "
             "item_count count looked_for found captures dead_letters export_rows task_count raw_traces checkpoints exports "
-            "tombstones fix documents leaking fixed removed leaks_left outdated destination format sha256 erased",
+            "tombstones fix documents leaking fixed removed leaks_left outdated missed arrived destination format sha256 "
+            "erased",
             "codes, counts, ids that were drawn, settings that are no secrets",
             shown="all others",
         ),
@@ -261,6 +274,7 @@ PLACES = (
     TOMBSTONE,
     EXPORT_LINE,
     REPORT,
+    COMPLETENESS,
     LOG,
 )
 """Every place, in the order of the documentation."""

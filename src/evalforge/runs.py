@@ -168,7 +168,7 @@ async def run(
         StoreUnavailableError: the store did not answer before the run began.
     """
     report = RunReport(
-        run_id=f"run_{clock():%Y%m%dT%H%M%S}_{secrets.token_hex(4)}",
+        run_id=new_run_id(clock()),
         holder=holder,
         window=window,
         started_at=clock(),
@@ -176,7 +176,7 @@ async def run(
         user_hash_enabled=bool(judge.ring.keys),
     )
     began = time.monotonic()
-    async with _held_lease(store, holder, report.run_id, clock) as lease_is_lost:
+    async with held_lease(store, holder, report.run_id, clock) as lease_is_lost:
         await check_keys(store, judge.ring)
         guard = await Guard.opened(store, judge.ring, run_id=report.run_id, clock=clock)
         emit(
@@ -363,10 +363,15 @@ async def check_keys(store: Store, ring: KeyRing) -> None:
 
 
 @asynccontextmanager
-async def _held_lease(
+async def held_lease(
     store: Store, holder: str, run_id: str, clock: Callable[[], datetime]
 ) -> AsyncIterator[Callable[[], bool]]:
-    """The right to run while the block lasts; gives a function that says whether it was lost to another."""
+    """The right to run while the block lasts; gives a function that says whether it was lost to another.
+
+    Raises:
+        RunInProgressError: somebody else holds it.
+        StoreError, StoreUnavailableError
+    """
     now = clock()
     lease = Lease(LEASE_NAME, holder, secrets.token_hex(8), now, now + timedelta(seconds=LEASE_LIFETIME_S))
     other = await store.acquire_lease(lease, now=now)
@@ -399,6 +404,11 @@ async def _held_lease(
             await renewal
         with suppress(EvalForgeError):  # it expires by itself
             await store.release_lease(lease)
+
+
+def new_run_id(now: datetime) -> str:
+    """A name for what begins now, such as `run_20261123T062600_0a1b2c3d`."""
+    return f"run_{now:%Y%m%dT%H%M%S}_{secrets.token_hex(4)}"
 
 
 def default_holder(kind: str) -> str:

@@ -19,6 +19,7 @@ RANKS = {
     "credentials": 3,
     "ingest": 3,
     "runs": 3,
+    "completeness": 3,
     "review": 3,
     "erasure": 3,
     "probes": 3,
@@ -34,7 +35,7 @@ RANKS = {
     "cli": 6,
     "sandbox": 7,
 }
-USE_CASES = {"ingest", "runs", "review", "erasure", "probes", "users", "upkeep"}
+USE_CASES = {"ingest", "runs", "review", "erasure", "probes", "users", "upkeep", "completeness"}
 IMPURE = {
     "os",
     "io",

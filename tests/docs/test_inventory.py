@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from evalforge import inventory
+from evalforge.completeness import CompletenessReport
 from evalforge.core.capture import Occurrence
 from evalforge.core.ports import COLLECTIONS, Checkpoint, DeadLetter, Erasure, ExportPackage, Lease, StoredCapture
 from evalforge.core.privacy import KeyRing, Sanitizer
@@ -76,6 +77,7 @@ WRITTEN: list[tuple[Place, set[str]]] = [
     (inventory.TOMBSTONE, {*records.erasure_document(Erasure("e", NOW, "user", "dpo")), "part", "part_count"}),
     (inventory.EXPORT_LINE, {*capture_document(StoredCapture(CAPTURE, STORED, NOW, False)), "dead_letter"}),
     (inventory.REPORT, set(report())),
+    (inventory.COMPLETENESS, set(CompletenessReport(Window(0, 10)).document())),
     (inventory.LOG, {field for event in EVENTS for field in event.fields}),
 ]
 

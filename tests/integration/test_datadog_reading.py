@@ -405,7 +405,7 @@ async def test_a_checkpoint_that_makes_no_sense_begins_the_window_anew(
     paged: BackgroundServer, client: DatadogClient, step: str
 ) -> None:
     source = source_of(client, "scan")
-    checkpoint = Checkpoint("llm_obs", WINDOW, source.query_digest, step, cursor="nonsense")
+    checkpoint = Checkpoint("llm_obs", WINDOW, source.query_digests["all"], step, cursor="nonsense")
     pages = await read(source, checkpoint)
     assert len({span.span_id for page in pages for span in page.spans}) == 7200
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from evalforge.config import SETTINGS, Secret, Settings, one_setting, parsed_value
+from evalforge.core.signals import Limits
 from evalforge.errors import SettingsError
 
 SALT = "kZ8vQ2mX7pL4wR9tB6nJ3hG5yT1cF0dS"
@@ -87,6 +88,30 @@ TABLE: dict[str, tuple[list[tuple[str, Any]], list[str]]] = {
     "EVALUATIONS": ([("my judge,b", ("my judge", "b"))], ["a\x00b", "x" * 201]),
     "IGNORED_EVALUATIONS": ([("csat", ("csat",))], ["a\x1bb"]),
     "TOXICITY_THRESHOLD": ([("0.9", 0.9)], ["2", "x"]),
+    "APPLICATION_THRESHOLDS": (
+        [
+            (
+                "shop=quality:0.7+toxicity:0.8, Chat = Quality:.3 ,",
+                (("shop", Limits(0.7, 0.8)), ("Chat", Limits(0.3, None))),
+            ),
+            ("a b:c+d=toxicity:1", (("a b:c+d", Limits(None, 1.0)),)),
+        ],
+        [
+            "shop",
+            "shop=",
+            "=quality:0.5",
+            "shop=quality",
+            "shop=quality:2",
+            "shop=quality:nan",
+            "shop=speed:0.5",
+            "shop=quality:0.5+quality:0.6",
+            "shop=quality:0.5,SHOP=toxicity:0.6",
+            "shop=quality:0.5;chat=quality:0.5",
+            "shop=quality:0,5",
+            "sh\x00op=quality:0.5",
+            ",",
+        ],
+    ),
     "RETRY_BUDGET_S": ([("0", 0.0), ("3600", 3600.0)], ["-1", "3601", "inf"]),
     "RUN_BUDGET_S": ([("1", 1.0)], ["0", "86401"]),
     "MAX_CAPTURES_PER_RUN": ([("1", 1), ("10000000", 10_000_000)], ["0", "10000001", "1.5", "1e3", "1_000", "9" * 5000]),
@@ -263,11 +288,14 @@ def test_thresholds_and_the_sqlite_path_come_from_their_settings() -> None:
             "QUALITY_THRESHOLD": "0.3",
             "TOXICITY_THRESHOLD": "0.8",
             "IGNORED_EVALUATIONS": "csat",
+            "APPLICATION_THRESHOLDS": "Shop=quality:0.7+toxicity:0.25,chat=toxicity:1",
             "CAPTURE_STORE": "sqlite:////var/data/c.db",
         }
     )
     assert (settings.thresholds.quality, settings.thresholds.toxicity) == (0.3, 0.8)
     assert settings.thresholds.ignored_evaluations == {"csat"}
+    assert settings.thresholds.applications == {"shop": Limits(0.7, 0.25), "chat": Limits(None, 1.0)}
+    assert settings.shown()["APPLICATION_THRESHOLDS"] == "Shop=quality:0.7+toxicity:0.25,chat=toxicity:1"
     assert settings.sqlite_path == "/var/data/c.db"
     assert Settings().sqlite_path is None
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from evalforge.core.signals import DOTTED_SPELLINGS, RULES, SPELLINGS, Thresholds, find_signals
+from evalforge.core.signals import DOTTED_SPELLINGS, RULES, SPELLINGS, Limits, Thresholds, find_signals
 from evalforge.core.span import Evaluation, Span
 from evalforge.sources.datadog.query import (
     ASKED_EVALUATORS,
@@ -14,6 +14,8 @@ from evalforge.sources.datadog.query import (
     HEALTHY_WORDS,
     MANAGED_EVALUATORS,
     Scope,
+    evaluated_query,
+    evaluation_entries,
     failure_query,
     is_queryable,
     learned_query,
@@ -98,6 +100,12 @@ def test_thresholds_are_in_the_query_digit_for_digit() -> None:
     assert "e-" not in text
 
 
+def test_the_loosest_thresholds_of_all_applications_are_in_the_query() -> None:
+    own = {"shop": Limits(quality=0.8), "chat": Limits(quality=0.1, toxicity=0.25)}
+    text = query("llm_obs", thresholds=Thresholds(applications=own))
+    assert text == query("llm_obs", thresholds=Thresholds(quality=0.8, toxicity=0.25))
+
+
 def test_ignored_evaluators_are_not_asked_for() -> None:
     text = query("llm_obs", thresholds=Thresholds(ignored_evaluations=frozenset({"toxicity", "tool_selection"})))
     assert ".toxicity" not in text.replace("toxicity_score", "")
@@ -148,6 +156,28 @@ def test_a_gap_or_a_foreign_place_adds_nothing() -> None:
     for source in SOURCES:
         assert query(source, "gap:evaluation.x", "whatever", "any:", "any:output.x", "") == query(source)
     assert query("apm", "evaluation.tone") == query("apm")
+
+
+def test_late_evaluations_are_asked_for_by_every_evaluator_and_by_nothing_else() -> None:
+    thresholds = Thresholds(quality=0.3, applications={"shop": Limits(quality=0.8)})
+    entries = [*evaluation_entries(thresholds), "evaluation.tone", "any:evaluation.odd", "evaluation.a*"]
+    text = evaluated_query(Scope(envs=("prod",)), thresholds, entries)
+    assert text.startswith('env:("prod") AND (@evaluation.')
+    for name in (*ASKED_EVALUATORS, "tone"):
+        assert text.count(f"@evaluation.{name}.assessment:fail") == 1
+    assert "@evaluation.odd.value:*" in text
+    assert "-@evaluation.quality_score.value:>=0.8" in text
+    for foreign in ("@status", "@meta", "@metrics", "OR quality_score:", "OR llm_obs.quality_score:"):
+        assert foreign in query("llm_obs")
+        assert foreign not in text
+    assert len(text) < 12_000
+
+
+def test_ignored_evaluators_are_not_asked_for_when_they_are_late() -> None:
+    thresholds = Thresholds(ignored_evaluations=frozenset({"toxicity", "tool_selection"}))
+    entries = evaluation_entries(thresholds)
+    assert entries
+    assert not {"evaluation.toxicity", "evaluation.llm_obs.toxicity", "evaluation.tool_selection"} & set(entries)
 
 
 # -- scope ----------------------------------------------------------------------------------------------------------------
@@ -202,6 +232,13 @@ def test_the_digest_tells_any_two_settings_apart() -> None:
         for thresholds in (Thresholds(), Thresholds(quality=0.4), Thresholds(ignored_evaluations=frozenset({"x"})))
         for names in ([], ["tone"])
     ]
+    own = [
+        Thresholds(quality, 0.7, frozenset(), applications)
+        for quality in (0.5, 0.4)
+        for applications in ({"a": Limits(0.8)}, {"a": Limits(0.8), "b": Limits(0.3)}, {"b": Limits(0.8)})
+    ]
+    told = {settings_digest("llm_obs", "auto", Scope(), thresholds, []) for thresholds in own}
+    assert len(told | set(digests)) == len(set(digests)) + len(own), "though the query is the same for all six"
     same = {settings_digest("apm", "auto", Scope(), Thresholds(), names) for names in ([], ["tone"])}
     assert len(set(digests)) == len(digests) - 3 * 2 * 3, "APM has no evaluations, so names change nothing there"
     assert len(same) == 1

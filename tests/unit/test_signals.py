@@ -12,6 +12,7 @@ import pytest
 from evalforge.core.signals import (
     RULES,
     FailureType,
+    Limits,
     Severity,
     Signal,
     Thresholds,
@@ -112,6 +113,35 @@ def test_a_named_value_is_found_in_every_place_and_spelling(
 def test_every_rule_stands_in_the_table_above() -> None:
     assert {name for rule in RULES for name in rule.names} == {row[0] for row in NAMED}
     assert {rule.type for rule in RULES} | {FailureType.EXECUTION_ERROR} == set(FailureType)
+
+
+OWN = Thresholds(0.5, 0.7, frozenset(), {"shop": Limits(0.8, None), "straße".casefold(): Limits(0.2, 0.9)})
+
+
+@pytest.mark.parametrize(
+    ("application", "quality", "toxicity"),
+    [
+        ("shop", 0.8, 0.7),
+        ("SHOP", 0.8, 0.7),
+        ("STRASSE", 0.2, 0.9),
+        ("other", 0.5, 0.7),
+        ("", 0.5, 0.7),
+        (None, 0.5, 0.7),
+    ],
+)
+def test_an_application_is_judged_by_its_own_scores_and_the_signal_says_which(
+    application: str | None, quality: float, toxicity: float
+) -> None:
+    for metadata, wanted in (
+        ({"quality_score": quality - 0.001}, [("quality_score", quality)]),
+        ({"quality_score": quality}, []),
+        ({"toxicity_score": toxicity}, [("toxicity_score", toxicity)]),
+        ({"toxicity_score": toxicity - 0.001}, []),
+    ):
+        found = find_signals(replace(HEALTHY, application=application, metadata=metadata), OWN)
+        assert [(signal.place.removeprefix("metadata."), signal.threshold) for signal in found] == wanted
+    half = find_signals(replace(HEALTHY, application=application, metadata={"quality_score": quality / 2 - 0.001}), OWN)
+    assert [signal.severity for signal in half] == [Severity.HIGH], "below half of the threshold that applies"
 
 
 @pytest.mark.parametrize("kind", ["llm_obs", "apm"])

@@ -33,13 +33,14 @@ COMMANDS: dict[str, Row] = {
     "captures": Row("captures", "Look", "List captures, or show one in full."),
     "privacy": Row("privacy", "Look", "Show what sanitizing does to a span, field by field."),
     "export": Row("export", "Look", "Write captures to a file as JSON Lines."),
-    "audit": Row("audit", "Privacy", "Look through everything stored for personal data; --fix mends it."),
+    "audit": Row("audit", "Privacy", "Look for stored personal data, or for failures that were missed."),
     "erase": Row("erase", "Privacy", "Erase what is held of one person, or of one trace, for good."),
     "purge": Row("purge", "Privacy", "Delete everything under a prefix, for good."),
 }
 """Every command, in the order of the help."""
 
 LEAKS_FOUND = 10
+QUERY_MISSED = 11
 
 EXIT_CODES: tuple[tuple[int, str], ...] = (
     (0, "done"),
@@ -53,6 +54,7 @@ EXIT_CODES: tuple[tuple[int, str], ...] = (
     (errors.StoreUnavailableError.exit_code, "the store did not answer, or changed meanwhile; try again"),
     (errors.RunInProgressError.exit_code, "another run is going on"),
     (LEAKS_FOUND, "an audit found personal data that still stands"),
+    (QUERY_MISSED, "an audit found failures that the query misses; they are captured now"),
     (130, "interrupted"),
 )
 """Every exit code, as `evalforge --help` and docs/operations.md tell it."""

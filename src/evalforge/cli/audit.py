@@ -1,9 +1,10 @@
-"""`evalforge audit`: look through everything stored for personal data, and mend it."""
+"""`evalforge audit`: look through everything stored for personal data, and mend it; or audit completeness."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -16,6 +17,7 @@ from evalforge.cli.cards import facts_grid, section
 from evalforge.cli.options import run_async
 from evalforge.cli.screen import console, counted, is_terminal, print_json, safe, text
 from evalforge.config import Settings, one_setting
+from evalforge.errors import RequestError
 
 if TYPE_CHECKING:
     from evalforge.upkeep import AuditReport
@@ -25,12 +27,26 @@ SHOWN_GROUPS = 40
 WIDE = 120
 
 
-@click.command(name="audit", short_help="Look through everything stored for personal data; --fix mends it.")
+@click.command(name="audit", short_help="Look for stored personal data, or for failures that were missed.")
 @click.option("--fix", is_flag=True, help="Mend what is found instead of only telling it.")
 @click.option("--after", metavar="POSITION", help="Go on after the position that an interrupted audit told.")
+@click.option("--completeness", is_flag=True, help="Read a window without any query: what would the query have missed?")
+@click.option(
+    "--window", "length", metavar="LENGTH", help="With --completeness: the last 1h, 6h, 2d; 1h if nothing is given."
+)
+@click.option("--from", "began", metavar="TIME", help="With --completeness: from this time on, written as for ingest.")
+@click.option("--to", "ended", metavar="TIME", help="With --completeness: up to this time instead of up to now.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
-def command(fix: bool, after: str | None, as_json: bool) -> int:
-    """Look through everything stored for personal data; --fix mends it.
+def command(
+    fix: bool,
+    after: str | None,
+    completeness: bool,
+    length: str | None,
+    began: str | None,
+    ended: str | None,
+    as_json: bool,
+) -> int:
+    """Look through everything stored for personal data; --fix mends it. Or, with --completeness, look for lost failures.
 
     Every document of every collection is read once more by the present rules, whoever wrote it. What is found is told by
     field, kind and document key, never by value. The exit code is 10 when something personal still stands at the end.
@@ -38,14 +54,33 @@ def command(fix: bool, after: str | None, as_json: bool) -> int:
     --fix runs the present sanitizer over stored captures and writes each back unless somebody else wrote it meanwhile; your
     reviewers' and your own fields are never touched, so a leak in those is told for you to mend. Dead letters and
     checkpoints with a leak are deleted: the next run makes them anew. It may be stopped at any time and run again.
-    """
-    from evalforge import bootstrap
-    from evalforge.events import configure_logging
-    from evalforge.upkeep import AuditReport
 
+    --completeness reads a window of Datadog without any query and compares with what the present query finds. What it misses
+    is captured, named clause by clause, and learned for the next run; the exit code is then 11. It reads every span, so it
+    costs as much as DATADOG_FILTER=scan and about as many requests again. A window has at most 15 days.
+    """
+    from evalforge.cli.completeness import audit_window, audited_window
+    from evalforge.events import configure_logging
+
+    of_the_store = {"--fix": fix, "--after": after}
+    of_a_window = {"--window": length, "--from": began, "--to": ended}
+    for option, given in (of_the_store if completeness else of_a_window).items():
+        if given:
+            wants = "cannot go with --completeness" if completeness else "goes with --completeness only"
+            raise RequestError(f"{option}: {wants}", field=option)
+    window = audited_window(length, began, ended, now=datetime.now(UTC)) if completeness else None
     settings = Settings.from_environment()
     form = one_setting("LOG_FORMAT", "console" if is_terminal() else "json")
     configure_logging(form, level="WARNING" if is_terminal() and not as_json else "INFO")
+    if window is not None:
+        return audit_window(settings, window, as_json=as_json)
+    return _audit_store(settings, fix=fix, after=after, as_json=as_json)
+
+
+def _audit_store(settings: Settings, *, fix: bool, after: str | None, as_json: bool) -> int:
+    from evalforge import bootstrap
+    from evalforge.upkeep import AuditReport
+
     report = AuditReport(fixing=fix)
     try:
         with _progress(is_terminal() and not as_json) as on_progress:

@@ -28,7 +28,9 @@ if TYPE_CHECKING:
 @click.command(name="ingest", short_help="Pull the failing traces of a window into the store, once.")
 @click.option("--lookback", metavar="HOURS", help="How far back to look, instead of TRACE_LOOKBACK_HOURS: 1 to 360.")
 @click.option(
-    "--quality-threshold", metavar="SCORE", help="A quality score below it is a failure, instead of QUALITY_THRESHOLD."
+    "--quality-threshold",
+    metavar="SCORE",
+    help="A quality score below it is a failure, instead of QUALITY_THRESHOLD; APPLICATION_THRESHOLDS still holds.",
 )
 @click.option("--from", "began", metavar="TIME", help="Read from this time on: 36h, 7d, 2026-11-23 or 2026-11-23T06:00:00Z.")
 @click.option("--to", "ended", metavar="TIME", help="Read up to this time instead of up to now; needs --from.")

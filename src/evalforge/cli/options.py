@@ -102,6 +102,17 @@ def instant_of(text: str, option: str, now: datetime) -> datetime:
     return instant
 
 
+def so_long_ago(text: str, option: str, now: datetime) -> datetime:
+    """The time that a length spells: `90m`, `24h`, `7d` before now.
+
+    Raises:
+        RequestError: it spells none.
+    """
+    if _AGO.fullmatch(text.strip()) is None:
+        raise RequestError(f"{option}: got {text[:80]!a}; wants a length such as 90m, 6h or 2d", field=option)
+    return instant_of(text, option, now)
+
+
 LONGEST_ID = 4_096
 
 

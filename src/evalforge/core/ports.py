@@ -67,6 +67,9 @@ class Page:
 
 FilterMode = Literal["query", "scan", "auto"]
 
+Reach = Literal["all", "evaluated"]
+"""Which spans a reading is after: every one that could be a failure, or those that an evaluation could make one."""
+
 
 @dataclass(slots=True)
 class SourceStatus:
@@ -105,8 +108,12 @@ class Source(Protocol):
         """
         ...
 
-    def pages(self, window: Window, after: Checkpoint | None = None) -> AsyncGenerator[Page, None]:
+    def pages(self, window: Window, after: Checkpoint | None = None, *, reach: Reach = "all") -> AsyncGenerator[Page, None]:
         """The pages of `window`, oldest spans first; those after `after` when it is an unfinished checkpoint of it.
+
+        With `reach` "evaluated" they hold every span that an evaluation could make a failure, and few others, whatever the
+        filter: for windows that were read before, whose spans were evaluated since. A source without evaluations gives one
+        empty page for no request. A checkpoint of one reach is none of the other's.
 
         The last page's checkpoint is `done`, unless `status.partial`: then it begins the window anew. A window without items
         gives one empty page. `after` may also be a finished checkpoint: then only what it has learned is used.

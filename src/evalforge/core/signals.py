@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import IntEnum, StrEnum
 from typing import Literal
 
@@ -51,12 +51,43 @@ Comparison = Literal["<", ">=", "is", "assessment is", "status is"]
 
 
 @dataclass(frozen=True, slots=True)
+class Limits:
+    """The scores, from 0 to 1, of one application; None where it has no own and the general one applies."""
+
+    quality: float | None = None
+    toxicity: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Thresholds:
-    """The settings that the rules read: two scores from 0 to 1, and evaluator names that never make a failure."""
+    """The settings that the rules read: two scores from 0 to 1, and evaluator names that never make a failure.
+
+    `applications` holds what single applications have instead of the two scores, by name in `str.casefold` form.
+    """
 
     quality: float = 0.5
     toxicity: float = 0.7
     ignored_evaluations: frozenset[str] = frozenset()
+    applications: Mapping[str, Limits] = field(default_factory=dict)
+
+    def of(self, application: str | None) -> Thresholds:
+        """What applies to an application, whose name is compared without case: its own scores, else the general ones."""
+        own = self.applications.get(application.casefold()) if application and self.applications else None
+        if own is None:
+            return self
+        quality = self.quality if own.quality is None else own.quality
+        toxicity = self.toxicity if own.toxicity is None else own.toxicity
+        return replace(self, quality=quality, toxicity=toxicity, applications={})
+
+    def loosest(self) -> Thresholds:
+        """The scores under which everything fails that fails under those of any application."""
+        every = [self, *map(self.of, self.applications)]
+        return replace(
+            self,
+            quality=max(one.quality for one in every),
+            toxicity=min(one.toxicity for one in every),
+            applications={},
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,7 +252,9 @@ def find_signals(span: Span, thresholds: Thresholds) -> tuple[Signal, ...]:
 
     Looks at the span's status, its evaluations, and at the named values in metadata, metrics, tags and attributes
     (nested or dotted). Numbers may be strings, booleans may be words; NaN, infinities and nonsense are no signal.
+    The span's application decides which scores apply.
     """
+    thresholds = thresholds.of(span.application)
     found: list[Signal] = []
     if span.status == "error":
         found.append(_signal(FailureType.EXECUTION_ERROR, Severity.MEDIUM, span, "status", "error", "error", "status is"))

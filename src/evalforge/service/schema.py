@@ -16,7 +16,10 @@ RUN_PROPERTIES: dict[str, dict[str, Any]] = {
     "lookback": {**_HOURS, "description": "hours to look back, instead of TRACE_LOOKBACK_HOURS"},
     "lookback_hours": {**_HOURS, "description": "the same as lookback"},
     "traceLookbackHours": {**_HOURS, "description": "the same as lookback"},
-    "quality_threshold": {**_SCORE, "description": "a quality score below it is a failure, instead of QUALITY_THRESHOLD"},
+    "quality_threshold": {
+        **_SCORE,
+        "description": "a quality score below it is a failure, instead of QUALITY_THRESHOLD (not of APPLICATION_THRESHOLDS)",
+    },
     "qualityThreshold": {**_SCORE, "description": "the same as quality_threshold"},
 }
 

@@ -25,6 +25,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
+from evalforge.core.ports import Reach
 from evalforge.core.signals import DOTTED_SPELLINGS, RULES, SPELLINGS, FailureType, Rule, Thresholds
 from evalforge.core.span import Span
 
@@ -118,8 +119,11 @@ def scope_query(source: str, scope: Scope) -> str:
 def failure_query(source: str, scope: Scope, thresholds: Thresholds, learned: Iterable[str]) -> str:
     """The query for every span in scope that the rules might call a failure.
 
-    `learned` are evaluator names (`evaluation.NAME`) and places that are asked for by existence (`any:PLACE`).
+    `learned` are evaluator names (`evaluation.NAME`) and places that are asked for by existence (`any:PLACE`). Where
+    applications have thresholds of their own the loosest of all is asked for: names of applications are compared without
+    case by the rules, and a query cannot.
     """
+    thresholds = thresholds.loosest()
     names = [NAME + name for name in MANAGED_EVALUATORS if name not in thresholds.ignored_evaluations]
     clauses = [*_STATUS_CLAUSES[source], *_table_clauses(source, thresholds), *_learned_clauses(source, [*names, *learned])]
     return _scoped(source, scope, clauses)
@@ -130,11 +134,50 @@ def learned_query(source: str, scope: Scope, learned: Iterable[str]) -> str:
     return _scoped(source, scope, list(_learned_clauses(source, learned)))
 
 
-def settings_digest(source: str, mode: str, scope: Scope, thresholds: Thresholds, evaluations: Sequence[str]) -> str:
-    """16 hex digits that change when the settings change what is fetched or how it is judged."""
+def evaluation_entries(thresholds: Thresholds) -> list[str]:
+    """The evaluators that are asked for without being told, as `evaluation.NAME`: the signal table's and Datadog's own."""
+    table = [
+        path
+        for path, (name, _) in SPELLINGS.items()
+        if path in ASKED_EVALUATORS and thresholds.ignored_evaluations.isdisjoint((name, path))
+    ]
+    managed = [name for name in MANAGED_EVALUATORS if name not in thresholds.ignored_evaluations]
+    return [NAME + name for name in (*table, *managed)]
+
+
+def evaluated_query(scope: Scope, thresholds: Thresholds, entries: Iterable[str]) -> str:
+    """The query for every LLM Observability span in scope that one of these evaluators could make a failure.
+
+    `entries` are at least one of `evaluation_entries`, or of what was learned of evaluators: they that are `is_queryable`.
+    """
+    thresholds = thresholds.loosest()
+    clauses: list[str] = []
+    for entry in entries:
+        path = entry.removeprefix(NAME)
+        if entry.startswith(NAME) and path in SPELLINGS and path in ASKED_EVALUATORS:
+            clauses += _evaluation_clauses(path, SPELLINGS[path][1], thresholds)
+        else:
+            clauses += _learned_clauses("llm_obs", [entry])
+    return _scoped("llm_obs", scope, clauses)
+
+
+def settings_digest(
+    source: str,
+    mode: str,
+    scope: Scope,
+    thresholds: Thresholds,
+    evaluations: Sequence[str],
+    reach: Reach = "all",
+) -> str:
+    """16 hex digits that change when the settings change what is fetched or how it is judged; no two reaches share one."""
     query = failure_query(source, scope, thresholds, [NAME + name for name in evaluations])
-    ignored = "\0".join(sorted(thresholds.ignored_evaluations))
-    return hashlib.sha256("\1".join((mode, query, ignored)).encode(errors="replace")).hexdigest()[:16]
+    parts = [mode, query, "\0".join(sorted(thresholds.ignored_evaluations))]
+    if thresholds.applications:  # the query tells the loosest scores only
+        own = sorted((name, limits.quality, limits.toxicity) for name, limits in thresholds.applications.items())
+        parts.append(repr((thresholds.quality, thresholds.toxicity, own)))
+    if reach != "all":
+        parts.append(reach)
+    return hashlib.sha256("\1".join(parts).encode(errors="replace")).hexdigest()[:16]
 
 
 def is_queryable(name: str) -> bool:

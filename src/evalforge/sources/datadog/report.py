@@ -2,32 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from evalforge.core.ports import FilterMode, SourceStatus
 from evalforge.sources.datadog.steps import shown_place
 
+_WEAKEST_FIRST: Sequence[FilterMode] = ("query", "auto", "scan")
+
 
 class Report:
-    """Writes a source's `status`. Lists in it only grow, and hold each entry once."""
+    """Writes a source's `status`. Lists in it hold each entry once, and only grow, but for a suspicion that was refuted."""
 
-    def __init__(self, status: SourceStatus, filter_mode: FilterMode) -> None:
+    def __init__(self, status: SourceStatus) -> None:
         self.status = status
-        self._filter_mode = filter_mode
         self._used: set[FilterMode] = set()
+        self._suspicion: str | None = None
 
     def used(self, mode: FilterMode) -> None:
-        """A window was read in this mode. The weakest one counts: a scan does not make an earlier query complete."""
+        """A window was read to its end in this mode. The weakest counts: a scan does not make an earlier query complete."""
         self._used.add(mode)
-        if self._filter_mode == "auto":
-            self.status.mode = "auto" if "auto" in self._used else mode
-        elif mode == "scan":
-            self.status.mode = mode
+        self.status.mode = min(self._used, key=_WEAKEST_FIRST.index)
 
     def read(self, item_count: int) -> None:
-        """A page came."""
+        """A page came. One item refutes the suspicion that there is nothing to be found at all."""
         self.status.page_count += 1
         self.status.item_count += item_count
+        if item_count and self._suspicion is not None:
+            self.status.warnings.remove(self._suspicion)
+            self._suspicion = None
 
     def partial(self) -> None:
         """Datadog's answers stayed incomplete."""
@@ -46,13 +48,16 @@ class Report:
         _extend(self.status.warnings, (warning,))
 
     def nothing_found(self, name: str, *, is_limited: bool) -> None:
-        """A whole window gave no span: says why that may be."""
+        """A whole window gave no span: says why that may be, unless another window gave some."""
+        if self.status.item_count or self._suspicion is not None:
+            return
         found = "no APM span matched DATADOG_APM_SCOPE" if name == "apm" else "no LLM Observability span was found"
         limits = " for DATADOG_ML_APPS and DATADOG_ENVS" if is_limited else ""
-        self.warn(
+        self._suspicion = (
             f"{name}: {found}{limits} in the window: is DATADOG_SITE this organisation's site, are the keys this "
             "organisation's, and were spans sent in that time?"
         )
+        self.warn(self._suspicion)
 
 
 def _extend(entries: list[str], more: Iterable[str]) -> None:

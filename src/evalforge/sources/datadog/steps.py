@@ -10,8 +10,9 @@ from __future__ import annotations
 import hashlib
 import random
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal, get_args
 
 from evalforge.core.signals import Thresholds
@@ -24,9 +25,6 @@ StepKind = Literal["look", "slice", "query", "again", "scan"]
 SMALL_WINDOW_SPANS = 5000
 """A window that seems to hold no more is read whole: that costs a few requests and misses nothing."""
 
-FIRST_SLICE_MS = 3_600_000
-SLICE_MS = 300_000
-MAX_SLICE_SPANS = 20_000
 MAX_SLICE_FAILURES = 10_000
 
 GAP = "gap:"
@@ -76,6 +74,7 @@ class Learned:
         self._entries = list(dict.fromkeys(entries))
         self._known = {*self._entries, *(NAME + name for name in known)}
         self._names = sum(entry.startswith(NAME) for entry in self._known)
+        self._has_met_any = False
         self._ignored = thresholds.ignored_evaluations
 
     def __len__(self) -> int:
@@ -89,7 +88,7 @@ class Learned:
     @property
     def lasting(self) -> tuple[str, ...]:
         """What later windows should know: all but the gaps."""
-        return tuple(entry for entry in self._entries if not entry.startswith(GAP))
+        return lasting(self._entries)
 
     @property
     def gaps(self) -> list[str]:
@@ -100,6 +99,11 @@ class Learned:
     def overflows(self) -> bool:
         """Whether there are too many names for a query."""
         return self._names > MAX_NAMES
+
+    @property
+    def knows_evaluations(self) -> bool:
+        """Whether spans seem to be evaluated at all: one was met, or a name was learned or set."""
+        return self._has_met_any or self._names > 0
 
     def add(self, entry: str) -> bool:
         """Adds one entry and tells whether it is new."""
@@ -115,6 +119,7 @@ class Learned:
         new = []
         for span in spans:
             for evaluation in span.evaluations:
+                self._has_met_any = True
                 name = evaluation.name
                 if name in ASKED_EVALUATORS or name in self._ignored or self.overflows:
                     continue
@@ -123,6 +128,16 @@ class Learned:
                 elif self.add(NAME + name):
                     new.append(NAME + name)
         return new
+
+    def add_gaps(self, places: Iterable[str]) -> None:
+        """Adds an open gap for each place, or for what was to find its failures."""
+        for place in places:
+            self.add(GAP + shown_place(place.removeprefix(ANY)))
+
+
+def lasting(entries: Iterable[str]) -> tuple[str, ...]:
+    """What was learned for good: a gap belongs to the reading that found it."""
+    return tuple(entry for entry in entries if not entry.startswith(GAP))
 
 
 def shown_place(place: str) -> str:
@@ -136,6 +151,19 @@ def shown_place(place: str) -> str:
 def existence_of(place: str) -> str:
     """The entry that asks for everything that carries this place."""
     return ANY + place
+
+
+def next_to_learn(place: str, known: Collection[str]) -> str | None:
+    """What the query could learn to find more of what fails at this place: an evaluator's name, then mere existence.
+
+    None when `known` (learned entries, and `evaluation.NAME` for names that are set) has it all, or no query can ask for it.
+    """
+    kind, _, path = place.partition(".")
+    if place != "status" and not is_queryable(path):
+        return None
+    is_name = kind == "evaluation" and path not in ASKED_EVALUATORS
+    entries = [place, existence_of(place)] if is_name else [existence_of(place)]
+    return next((entry for entry in entries if entry not in known), None)
 
 
 def is_small(read_count: int, read_from_ms: int, read_to_ms: int, window: Window) -> bool:
@@ -153,3 +181,12 @@ def random_slice(window: Window, length_ms: int, rng: random.Random) -> Window:
         return window
     from_ms = rng.randint(window.from_ms, window.to_ms - length_ms)
     return Window(from_ms, from_ms + length_ms)
+
+
+def spread_starts(window: Window, count: int, rng: random.Random) -> list[Window]:
+    """From a random instant in each of `count` equal parts of the window to the end of that part; the parts in any order."""
+    count = min(count, window.duration_ms)
+    edges = [window.from_ms + window.duration_ms * part // count for part in range(count + 1)]
+    pieces = [Window(rng.randrange(begin, end), end) for begin, end in pairwise(edges)]
+    rng.shuffle(pieces)
+    return pieces
