@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from evalforge.core.ports import Checkpoint, Page, Rejected, SourceStatus
+from evalforge.core.ports import Checkpoint, Page, Reach, Rejected, SourceStatus
 from evalforge.core.span import Span, TraceIdKind
 from evalforge.core.window import Window
 from evalforge.errors import EvalForgeError
@@ -27,6 +27,7 @@ class FakeSource:
     everything: bool = False
     status: SourceStatus = field(init=False)
     asked: list[tuple[Window, Checkpoint | None]] = field(default_factory=list)
+    reaches: list[Reach] = field(default_factory=list)
     root_spans: Sequence[Span] = ()
     fail_roots_after: int = 1_000_000
     asked_roots: list[list[str]] = field(default_factory=list)
@@ -37,8 +38,11 @@ class FakeSource:
     def in_scope(self, span: Span) -> bool:
         return span.kind != "experiment"
 
-    async def pages(self, window: Window, after: Checkpoint | None = None) -> AsyncGenerator[Page, None]:
+    async def pages(
+        self, window: Window, after: Checkpoint | None = None, *, reach: Reach = "all"
+    ) -> AsyncGenerator[Page, None]:
         self.asked.append((window, after))
+        self.reaches.append(reach)
         inside = [
             item
             for item in self.items

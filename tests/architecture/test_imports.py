@@ -22,6 +22,7 @@ RANKS = {
     "review": 3,
     "erasure": 3,
     "probes": 3,
+    "rehearsal": 3,
     "upkeep": 3,
     "users": 3,
     "sources": 3,
@@ -34,7 +35,7 @@ RANKS = {
     "cli": 6,
     "sandbox": 7,
 }
-USE_CASES = {"ingest", "runs", "review", "erasure", "probes", "users", "upkeep"}
+USE_CASES = {"ingest", "rehearsal", "runs", "review", "erasure", "probes", "users", "upkeep"}
 IMPURE = {
     "os",
     "io",

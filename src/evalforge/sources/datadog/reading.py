@@ -11,7 +11,7 @@ import random
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import replace
 
-from evalforge.core.ports import Checkpoint, FilterMode, Page, Rejected, SourceStatus
+from evalforge.core.ports import Checkpoint, FilterMode, Page, Reach, Rejected, SourceStatus
 from evalforge.core.signals import Thresholds, find_signals
 from evalforge.core.span import Span, TraceIdKind
 from evalforge.core.window import Window
@@ -88,7 +88,7 @@ class DatadogSource:
         """Whether `span` may count as a failure: of a wanted application and environment, and no experiment."""
         return self.scope.contains(span)
 
-    def pages(self, window: Window, after: Checkpoint | None = None) -> AsyncGenerator[Page, None]:
+    def pages(self, window: Window, after: Checkpoint | None = None, *, reach: Reach = "all") -> AsyncGenerator[Page, None]:
         """What `fetch_recent_failures` gives."""
         return self.fetch_recent_failures(window, after)
 
