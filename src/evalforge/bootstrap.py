@@ -10,16 +10,18 @@ from pathlib import Path
 
 from evalforge.completeness import CompletenessReport, Pair, audit_completeness
 from evalforge.config import EMULATOR_PROJECT, Settings
+from evalforge.core.plans import AskedWindow, Plan, SinceLast
 from evalforge.core.ports import Erasure, FilterMode, Source, Store
 from evalforge.core.privacy import KeyRing, Sanitizer
 from evalforge.core.span import Json
 from evalforge.core.tombstones import Tombstones
-from evalforge.core.window import Window
+from evalforge.core.window import MS_PER_HOUR, Window
 from evalforge.credentials import DatadogKeys, datadog_keys_may_change, resolve_datadog_keys, resolve_key_ring
 from evalforge.erasure import Packages, PackagesErased, Target, erase, needs_ring, trace_target, user_target
 from evalforge.exports import OfUser, erasing
 from evalforge.ingest import Judge
-from evalforge.runs import Budget, RunProgress, RunReport, check_keys, run
+from evalforge.rehearsal import Rehearsal
+from evalforge.runs import Budget, Order, RunProgress, RunReport, check_keys, run
 from evalforge.sources.datadog.client import DatadogClient
 from evalforge.sources.datadog.reading import DatadogSource
 from evalforge.upkeep import AuditReport, audit, purge
@@ -34,15 +36,22 @@ async def ingest_once(
     settings: Settings,
     *,
     holder: str,
+    asked_by: str = "",
     lookback_hours: float | None = None,
     quality_threshold: float | None = None,
     window: Window | None = None,
+    since_last: bool | None = None,
+    dry_run: bool = False,
+    run_id: str | None = None,
     on_page: Callable[[RunProgress], None] | None = None,
     wants_stop: Callable[[], bool] = lambda: False,
 ) -> RunReport:
     """One run as the settings say, over `window` or else the last `lookback_hours` (default TRACE_LOOKBACK_HOURS).
 
     `quality_threshold` stands in for QUALITY_THRESHOLD; what APPLICATION_THRESHOLDS says of an application still holds.
+    With `since_last` it reads what is new since the last such run, and again what lies before it in tiers; None means as
+    SINCE_LAST says, where neither `window` nor `lookback_hours` is given. A `dry_run` reads and judges everything and
+    writes nothing.
 
     Raises:
         SettingsError, CredentialsError: nothing was read yet.
@@ -53,20 +62,27 @@ async def ingest_once(
         settings = replace(settings, quality_threshold=quality_threshold)
     keys = await resolve_datadog_keys(settings)
     ring = await resolve_key_ring(settings)
-    asked = window or Window.last_hours(lookback_hours or settings.trace_lookback_hours, utc_now())
-    async with opened_store(settings) as store, opened_sources(settings, keys) as sources:
-        return await run(
-            sources,
-            store,
-            judge_of(settings, ring),
-            window=asked,
-            budget=Budget(settings.run_budget_s, settings.max_captures_per_run, wants_stop),
-            holder=holder,
-            filter_mode=settings.datadog_filter,
-            clock=utc_now,
-            on_page=on_page,
-            resolve_users=settings.datadog_resolve_users,
-        )
+    order = Order(
+        _plan_of(settings, window, lookback_hours, since_last),
+        Budget(settings.run_budget_s, settings.max_captures_per_run, wants_stop),
+        holder,
+        asked_by or holder,
+        settings.datadog_filter,
+        resolve_users=settings.datadog_resolve_users,
+        rehearsal=dry_run,
+    )
+    opened = opened_rehearsal(settings) if dry_run else opened_store(settings)
+    async with opened as store, opened_sources(settings, keys) as sources:
+        judge = judge_of(settings, ring)
+        return await run(sources, store, judge, order, clock=utc_now, on_page=on_page, run_id=run_id)
+
+
+def _plan_of(settings: Settings, window: Window | None, lookback_hours: float | None, since_last: bool | None) -> Plan:
+    if window is not None:
+        return AskedWindow(window)
+    if since_last or (since_last is None and lookback_hours is None and settings.since_last):
+        return SinceLast(round((lookback_hours or settings.trace_lookback_hours) * MS_PER_HOUR))
+    return AskedWindow(Window.last_hours(lookback_hours or settings.trace_lookback_hours, utc_now()))
 
 
 async def erase_once(settings: Settings, *, actor: str, user_id: Json = None, trace_id: str | None = None) -> Erasure:
@@ -249,6 +265,20 @@ async def opened_store(settings: Settings) -> AsyncIterator[Store]:
         yield store
     finally:
         await store.close()
+
+
+@asynccontextmanager
+async def opened_rehearsal(settings: Settings) -> AsyncIterator[Store]:
+    """A store that knows what the one of the settings holds and writes nothing; a SQLite file that is not there stays so.
+
+    Raises:
+        StoreError, StoreUnavailableError: the store cannot be opened.
+    """
+    path = settings.sqlite_path
+    if path is not None and not Path(path).exists():  # noqa: ASYNC240 - one look, before anything runs
+        settings = replace(settings, capture_store="sqlite:///:memory:")
+    async with opened_store(settings) as store:
+        yield Rehearsal(store)
 
 
 def _store_of(settings: Settings) -> Store:

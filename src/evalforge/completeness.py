@@ -15,8 +15,9 @@ from datetime import datetime
 from itertools import islice
 from typing import Any, Protocol
 
-from evalforge.core.capture import evaluator_in
-from evalforge.core.ports import Checkpoint, Page, Source, SourceStatus, Store
+from evalforge.core.capture import FailureCapture, evaluator_in
+from evalforge.core.plans import TIER_NAMES, learned_by
+from evalforge.core.ports import Checkpoint, Page, Source, SourceStatus, Store, UpsertResult
 from evalforge.core.privacy import Neighbours
 from evalforge.core.signals import Signal, find_signals
 from evalforge.core.span import Json, Span
@@ -251,17 +252,17 @@ async def audit_completeness(
         StoreError: the hashing keys do not match those that stored hashes were made with.
         SourceRefusedError, SourceUnavailableError, QuotaExhaustedError, StoreUnavailableError
     """
-    report.run_id = new_run_id(clock())
-    async with held_lease(store, holder, report.run_id, clock) as lease_is_lost:
+    report.run_id = new_run_id(clock)
+    async with held_lease(store, holder, report.run_id, clock) as lease:
         await check_keys(store, judge.ring)
         guard = await Guard.opened(store, judge.ring, run_id=report.run_id, clock=clock)
 
-        def stored(page: Page) -> None:
-            if lease_is_lost():
+        def stored(page: Page, captures: Sequence[FailureCapture], result: UpsertResult) -> None:
+            if lease.is_lost:
                 raise RunInProgressError("another run, which took over from this audit", iso_ms(epoch_ms(clock())))
             on_progress(report)
 
-        reading = Reading(report.run_id, judge, guard, clock, should_stop=lambda tally: None, on_page=stored)
+        reading = Reading(report.run_id, judge, guard, clock, lambda tally: None, fence=lease.fence, on_page=stored)
         comparisons = [await _Comparison.begun(pair, store, reading, report) for pair in pairs]
         for piece in pieces(report.window):
             for comparison in comparisons:
@@ -299,9 +300,8 @@ class _Comparison:
         """A comparison with what has been learned up to now; its counts are in the report."""
         counts = Compared(pair.scan.status, pair.query.status)
         report.sources.append(counts)
-        checkpoint = await store.load_checkpoint(pair.scan.name)
-        present = checkpoint.learned if checkpoint is not None else ()
-        return cls(pair, store, reading, report, counts, present, checkpoint is not None)
+        checkpoints = await store.load_checkpoints(pair.scan.name, TIER_NAMES)
+        return cls(pair, store, reading, report, counts, learned_by(checkpoints.values()), bool(checkpoints))
 
     async def compare(self, piece: Window) -> None:
         """Compares one piece of the window."""
@@ -325,7 +325,6 @@ class _Comparison:
             self.reading,
             self.report.tally,
             in_scope=lambda span: _key(span) in missed or _key(span) in odd,
-            keeps_place=False,
         )
         fresh = self._fresh(failing)
         self.counts.read += page.item_count
@@ -448,14 +447,15 @@ class _Comparison:
         return left
 
     async def _remember(self) -> None:
-        """Adds the lessons to the stored checkpoint, if there is one: a checkpoint of its own would look like a run's."""
-        checkpoint = await self.store.load_checkpoint(self.pair.scan.name)
-        if checkpoint is None:
-            return
-        new = [entry for entry in self.lessons if entry not in checkpoint.learned]
-        await self.store.save_checkpoint(replace(checkpoint, learned=(*checkpoint.learned, *new)))
-        told = (f"{self.pair.query.name}: {self.pair.query.shown_place(entry)}" for entry in new)
-        self.report.learned.extend(one for one in told if one not in self.report.learned)
+        """Adds the lessons to every stored checkpoint of the source: one of its own would look like a run's."""
+        checkpoints = await self.store.load_checkpoints(self.pair.scan.name, TIER_NAMES)
+        for checkpoint in checkpoints.values():
+            new = [entry for entry in self.lessons if entry not in checkpoint.learned]
+            wiser = replace(checkpoint, learned=(*checkpoint.learned, *new))
+            if not await self.store.save_checkpoint(wiser, fence=self.reading.fence):
+                continue  # of a run that took over: it learns by its own samples
+            told = (f"{self.pair.query.name}: {self.pair.query.shown_place(entry)}" for entry in new)
+            self.report.learned.extend(one for one in told if one not in self.report.learned)
 
 
 def kind_of(value: Json) -> str:

@@ -304,6 +304,13 @@ SETTINGS: tuple[Setting, ...] = (
         "a number from 1 to 360 (15 days)",
         _number(1, 360),
     ),
+    Setting(
+        "SINCE_LAST",
+        "false",
+        "whether a run that names no window reads what is new since the last one, and again what may have arrived late",
+        "true or false",
+        _switch,
+    ),
     Setting("QUALITY_THRESHOLD", "0.5", "a quality score below it is a failure", "a number from 0 to 1", _number(0, 1)),
     Setting(
         "FIRESTORE_COLLECTION_PREFIX",
@@ -489,6 +496,7 @@ class Settings:
     datadog_app_key: Secret | None = None
     datadog_site: str = "datadoghq.com"
     trace_lookback_hours: float = 24.0
+    since_last: bool = False
     quality_threshold: float = 0.5
     firestore_collection_prefix: str = "evalforge_"
     pii_salt: Secret | None = None

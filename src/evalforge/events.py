@@ -34,7 +34,12 @@ class Event:
 
 
 EVENTS: tuple[Event, ...] = (
-    Event("run.started", "INFO", ("run_id", "holder", "window", "sources", "filter"), "a run got the lease and begins"),
+    Event(
+        "run.started",
+        "INFO",
+        ("run_id", "holder", "asked_by", "plan", "window", "sources", "filter"),
+        "a run got the lease and begins",
+    ),
     Event(
         "run.finished",
         "INFO",
@@ -63,6 +68,8 @@ EVENTS: tuple[Event, ...] = (
     ),
     Event("run.failed", "ERROR", ("run_id", "code", "retry_after_s"), "a run ended with an error; what it stored stays"),
     Event("run.refused", "WARNING", ("holder", "since"), "a run was asked for while another holds the lease"),
+    Event("run.not_recorded", "WARNING", ("run_id", "code"), "the store did not take the record of a run; the run goes on"),
+    Event("window.gone", "ERROR", ("run_id", "source", "window"), "Datadog no longer holds what no run has read"),
     Event("lease.lost", "ERROR", ("run_id", "holder"), "another run took the lease; this one stops at the next page"),
     Event("source.warned", "WARNING", ("run_id", "source", "warning"), "a source has something to say that is no error"),
     Event("page.stored", "DEBUG", ("run_id", "source", "step", "item_count", "failing", "rejected"), "one page is stored"),

@@ -6,13 +6,13 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
 from evalforge.core.canonical import canonical_json
 from evalforge.core.capture import FailureCapture, capture_of, merge_by_trace
-from evalforge.core.ports import Checkpoint, DeadLetter, Page, Rejected, Source, Store, UpsertResult
+from evalforge.core.ports import LOOKBACK, Checkpoint, DeadLetter, Page, Reach, Rejected, Source, Store, UpsertResult
 from evalforge.core.privacy import (
     ALONE,
     KeyRing,
@@ -96,7 +96,9 @@ class Reading:
     """What one pass over a window needs to know: whose run it is, the clock, and when to stop.
 
     `guard` keeps out what was erased. `should_stop` is asked after each stored page and gives a reason, or None to go on.
-    `on_page` hears of each stored page, `on_captures` of its captures and of what became of them.
+    `fence` is that of the lease under which checkpoints are saved, `tier` the series of windows that they belong to,
+    `began_ms` when its reading began, and `reach` which spans it is after. `on_page` hears of each stored page, of its
+    captures and of what became of them.
     """
 
     run_id: str
@@ -104,8 +106,11 @@ class Reading:
     guard: Guard
     clock: Callable[[], datetime]
     should_stop: Callable[[Tally], str | None]
-    on_page: Callable[[Page], None]
-    on_captures: Callable[[Page, Sequence[FailureCapture], UpsertResult], None] = lambda page, captures, result: None
+    fence: int = 0
+    tier: str = LOOKBACK
+    reach: Reach = "all"
+    began_ms: int | None = None
+    on_page: Callable[[Page, Sequence[FailureCapture], UpsertResult], None] = lambda page, captures, result: None
 
 
 async def ingest(
@@ -118,10 +123,14 @@ async def ingest(
     """
     checkpoint, stopped = after, None
     neighbours = Neighbours()
-    async with aclosing(source.pages(window, after)) as pages:
+    async with aclosing(source.pages(window, after, reach=reading.reach)) as pages:
         async for page in pages:
             await store_page(source, store, page, neighbours, reading, tally)
-            checkpoint = page.checkpoint
+            saved = replace(page.checkpoint, tier=reading.tier, began_ms=reading.began_ms)
+            if not await store.save_checkpoint(saved, fence=reading.fence):
+                # Somebody else has read on from there while this process slept: what was stored stays, the place is theirs.
+                return checkpoint, "lease_lost"
+            checkpoint = saved
             stopped = reading.should_stop(tally)
             if stopped is not None and not checkpoint.done:
                 break
@@ -137,9 +146,8 @@ async def store_page(
     tally: Tally,
     *,
     in_scope: Callable[[Span], bool] | None = None,
-    keeps_place: bool = True,
 ) -> None:
-    """Judges one page and stores what came of it, last its checkpoint if `keeps_place`.
+    """Judges one page and stores what came of it; its checkpoint is the caller's to save.
 
     `in_scope` says which spans may become captures, instead of the source. `neighbours` have seen the pages before.
     """
@@ -151,10 +159,8 @@ async def store_page(
     letters = reading.guard.admitted_letters(letters)
     await store.keep(letters)
     result = await reading.guard.confirmed(result, captures, letters, page.spans)
-    reading.on_captures(page, captures, result)
-    if keeps_place:
-        await store.save_checkpoint(page.checkpoint)
     _account(source, page, captures, result, letters, reading, tally)
+    reading.on_page(page, captures, result)
 
 
 def _judged(
@@ -303,4 +309,3 @@ def _account(
         failing=len(captures),
         rejected=len(letters),
     )
-    reading.on_page(page)

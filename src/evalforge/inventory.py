@@ -10,6 +10,7 @@ from enum import StrEnum
 
 from evalforge.core.links import LINK_LIFETIME_DAYS
 from evalforge.ingest import DEAD_LETTER_RETENTION_DAYS
+from evalforge.runs import RUN_RETENTION_DAYS
 
 
 class Personal(StrEnum):
@@ -170,17 +171,35 @@ CHECKPOINT = Place(
     "`{prefix}checkpoints`, where a source's reading stands",
     "until replaced or purged",
     (
-        Row("source step done from_ms to_ms last_ms query_digest", "of evalforge's own making"),
+        Row("source tier step done from_ms to_ms last_ms began_ms query_digest fence", "of evalforge's own making"),
         Row("cursor", "Datadog's place in a search"),
         Row("learned", "names of evaluators and fields in which failures were found", _FILTERED),
     ),
 )
 
+COVERAGE = Place(
+    "`{prefix}checkpoints`, what an unfinished backfill has read",
+    "until the backfill ends, or is purged",
+    (Row("source query_digest saved_at from_ms to_ms", "of evalforge's own making"),),
+)
+
+RUN = Place(
+    "`{prefix}runs`, the record of a run",
+    f"{RUN_RETENTION_DAYS} days after `started_at`",
+    (
+        Row("id started_at finished_at expires_at", "drawn, and the clock"),
+        Row("state plan", "codes of evalforge's"),
+        Row("holder", "the kind of process, host name and process id", _OPERATOR),
+        Row("asked_by", "who asked for the run: a caller's name, or the process", _OPERATOR),
+        Row("report", "the run report: see below", _FILTERED),
+    ),
+)
+
 LEASE = Place(
     "`{prefix}checkpoints`, the lease of a run",
-    "until the run ends; after a crash until the next one",
+    "replaced by that of the next run",
     (
-        Row("name token acquired_at expires_at", "drawn, and the clock"),
+        Row("name token fence acquired_at expires_at", "drawn, and the clock"),
         Row("holder", "the kind of process, host name and process id", _OPERATOR),
     ),
 )
@@ -217,11 +236,14 @@ EXPORT_LINE = Place(
 )
 
 REPORT = Place(
-    "a run report (an answer of the service, output of the command; not stored)",
-    "as long as whoever asked keeps it",
+    "a run report (an answer of the service, output of the command, in the record of the run)",
+    "as long as whoever asked keeps it; with its record",
     (
         Row("run_id started_at finished_at duration_s", "drawn, and the clock"),
         Row("holder", "the kind of process, host name and process id", _OPERATOR),
+        Row("asked_by", "who asked for the run: a caller's name, or the process", _OPERATOR),
+        Row("plan dry_run readings gone", "codes of evalforge's, and windows of time"),
+        Row("rehearsal", "only of a dry run, which is not stored: captures as they would be kept", _PSEUDONYM),
         Row("window filter complete incomplete_because error", "settings, and codes with their meaning"),
         Row("items captures expired request_count retry_count", "counted"),
         Row("sources filter_gaps warnings", "codes and counts; names of evaluators and fields", _FILTERED),
@@ -246,15 +268,16 @@ LOG = Place(
     "as long as your log keeps them",
     (
         Row("trace_id span_id", "Datadog's ids; odd ones as keyed digests", _LINK),
-        Row("holder host", "the kind of process, host name and process id; the address to listen on", _OPERATOR),
+        Row("holder asked_by host", "the process, who asked for a run, and the address to listen on", _OPERATOR),
         Row("filter_gaps warning", "names of evaluators and fields", _FILTERED),
         Row(
-            "run_id erasure_id package_id request_id window sources source filter step stage site store port route problems "
+            "run_id erasure_id package_id request_id plan window sources "
+            "source filter step stage site store port route problems "
             "outcome complete incomplete_because action reason code kind part since retry_after_s duration_s "
             "fetched healthy failing rejected created updated unchanged refused kept_out expired request_count retry_count "
-            "item_count count looked_for found captures dead_letters export_rows task_count raw_traces checkpoints exports "
-            "tombstones fix documents leaking fixed removed leaks_left outdated missed arrived destination format sha256 "
-            "erased",
+            "item_count count looked_for found captures dead_letters export_rows task_count raw_traces checkpoints runs "
+            "exports tombstones fix documents leaking fixed removed leaks_left outdated missed arrived destination format "
+            "sha256 erased",
             "codes, counts, ids that were drawn, settings that are no secrets",
             shown="all others",
         ),
@@ -268,7 +291,9 @@ PLACES = (
     PAYLOAD,
     LETTER,
     PACKAGE,
+    RUN,
     CHECKPOINT,
+    COVERAGE,
     LEASE,
     RING,
     TOMBSTONE,

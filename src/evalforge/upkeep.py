@@ -5,21 +5,20 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import re
-import secrets
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from evalforge.core.capture import FailureCapture
-from evalforge.core.ports import COLLECTIONS, Lease, Store, StoredDocument
+from evalforge.core.ports import COLLECTIONS, Store, StoredDocument
 from evalforge.core.privacy import SANITIZER_VERSION, Sanitizer
 from evalforge.core.privacy.again import judged_again, structure_leaks
 from evalforge.core.privacy.net import Leak, leaks_in
-from evalforge.errors import EvalForgeError, RequestError, RunInProgressError, SkippableError
+from evalforge.errors import EvalForgeError, RequestError, SkippableError
 from evalforge.events import emit
-from evalforge.runs import LEASE_NAME
+from evalforge.runs import BACKFILL_LEASE_NAME, LEASE_NAME, taken_lease
 
 DOCUMENTS_PER_STEP = 50
 """How many documents are read, and mended side by side, before progress is told."""
@@ -343,22 +342,22 @@ async def purge(
 ) -> Mapping[str, int]:
     """Deletes every document of every collection of the store's prefix; how many, by collection.
 
-    Holds the run lease, so that no run is going on when it begins. Safe to run again after whatever ended it early.
+    Holds the leases of runs and backfills, so that none is going on when it begins. Safe to run again after whatever ended
+    it early.
 
     Raises:
         RunInProgressError: a run holds the lease; nothing was deleted.
         StoreError, StoreUnavailableError: some documents may be deleted all the same.
     """
     now = clock()
-    lease = Lease(LEASE_NAME, holder, secrets.token_hex(8), now, now + timedelta(seconds=PURGE_LEASE_S))
-    other = await store.acquire_lease(lease, now=now)
-    if other is not None:
-        since = other.acquired_at.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-        raise RunInProgressError(other.holder, since, retry_after_s=max((other.expires_at - now).total_seconds(), 1.0))
+    leases = []
     try:
+        for name in (LEASE_NAME, BACKFILL_LEASE_NAME):
+            leases.append(await taken_lease(store, holder, now, name=name, lifetime_s=PURGE_LEASE_S))
         counts = await store.purge(on_deleted=on_deleted)
     finally:
-        with suppress(EvalForgeError):  # it went with the rest, or expires by itself
-            await store.release_lease(lease)
+        for lease in leases:
+            with suppress(EvalForgeError):  # it went with the rest, or expires by itself
+                await store.release_lease(lease)
     emit("store.purged", holder=holder, **{name: count for name, count in counts.items() if name in COLLECTIONS})
     return counts

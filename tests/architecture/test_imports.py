@@ -23,6 +23,7 @@ RANKS = {
     "review": 3,
     "erasure": 3,
     "probes": 3,
+    "rehearsal": 3,
     "upkeep": 3,
     "users": 3,
     "sources": 3,
@@ -35,7 +36,7 @@ RANKS = {
     "cli": 6,
     "sandbox": 7,
 }
-USE_CASES = {"ingest", "runs", "review", "erasure", "probes", "users", "upkeep", "completeness"}
+USE_CASES = {"ingest", "rehearsal", "runs", "review", "erasure", "probes", "users", "upkeep", "completeness"}
 IMPURE = {
     "os",
     "io",

@@ -195,7 +195,7 @@ CALLS: dict[str, Callable[[Store], Awaitable[Any]]] = {
     "get": lambda store: store.get(capture().trace_id, now=NOW),
     "count": lambda store: store.count(now=NOW),
     "ping": lambda store: store.ping(),
-    "load_checkpoint": lambda store: store.load_checkpoint("llm_obs"),
+    "load_checkpoints": lambda store: store.load_checkpoints("llm_obs", ["lookback"]),
     "remember_key_ids": lambda store: store.remember_key_ids(frozenset({"1a2b"})),
     "packages": lambda store: store.packages(),
     "save_erasure": lambda store: store.save_erasure(ERASURE),

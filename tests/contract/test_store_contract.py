@@ -12,10 +12,13 @@ import pytest
 
 from evalforge.core.capture import FailureCapture, merge
 from evalforge.core.ports import (
+    LOOKBACK,
     Checkpoint,
+    Coverage,
     DeadLetter,
     ExportPackage,
     Lease,
+    RunRecord,
     Selection,
     Store,
     StoredCapture,
@@ -58,6 +61,16 @@ async def test_a_new_capture_is_created_and_comes_back_as_it_was(store: Store) -
     assert found.document["expires_at"] == one.expires_at
     assert found.document["fingerprint"] == one.fingerprint
     assert await store.count(now=NOW) == 1
+
+
+async def test_comparing_says_what_would_become_of_captures_and_writes_nothing(store: Store) -> None:
+    known, grown = capture(span_id="1", trace=1), capture(span_id="1", trace=2)
+    await store.upsert([known, grown], now=NOW)
+    before = [dict(found.document) async for found in store.select(Selection(), now=NOW)]
+    told = await store.compare([known, capture(span_id="2", trace=2), capture(trace=3)], now=LATER)
+    assert counts(told) == (1, 1, 1, 0)
+    assert list(told.created) == [trace_id_of(3)]
+    assert [dict(found.document) async for found in store.select(Selection(), now=NOW)] == before
 
 
 async def test_nothing_is_written_when_nothing_is_new(store: Store) -> None:
@@ -351,15 +364,39 @@ async def test_select_filters(store: Store) -> None:
 # -- checkpoints, lease, key ids
 
 
-async def test_checkpoints_come_back(store: Store) -> None:
-    assert await store.load_checkpoint("llm_obs") is None
+async def test_checkpoints_come_back_by_source_and_tier(store: Store) -> None:
+    assert await store.load_checkpoints("llm_obs", [LOOKBACK, "day"]) == {}
     full = Checkpoint("llm_obs", Window(1, 2), "digest", "scan:3", "cursor=", 1_795_000_000_123, ("a", "\ud800"), done=True)
+    day = dataclasses.replace(full, tier="day", began_ms=77)
     plain = Checkpoint("odd/../name\x00", Window(5, 9))
-    for checkpoint in (plain, dataclasses.replace(full, done=False), full):
-        await store.save_checkpoint(checkpoint)
-    assert await store.load_checkpoint("llm_obs") == full
-    assert await store.load_checkpoint("odd/../name\x00") == plain
-    assert await store.load_checkpoint("lease") is None
+    for checkpoint in (plain, dataclasses.replace(full, done=False), full, day):
+        assert await store.save_checkpoint(checkpoint, fence=1)
+    assert await store.load_checkpoints("llm_obs", [LOOKBACK, "day", "recent"]) == {LOOKBACK: full, "day": day}
+    assert await store.load_checkpoints("odd/../name\x00", [LOOKBACK]) == {LOOKBACK: plain}
+    assert await store.load_checkpoints("lease", [LOOKBACK]) == {}
+
+
+async def test_a_checkpoint_gives_way_to_a_greater_fence_only(place: Place) -> None:
+    early, late = place.open(), place.open()
+    first, second = Checkpoint("llm_obs", Window(1, 2), cursor="a"), Checkpoint("llm_obs", Window(3, 4), cursor="b")
+    assert await early.save_checkpoint(first, fence=7)
+    assert await late.save_checkpoint(second, fence=8), "a later holder takes over"
+    assert not await early.save_checkpoint(first, fence=7), "one that has slept through the end of its lease"
+    assert not await place.open().save_checkpoint(first, fence=7)
+    assert await late.load_checkpoints("llm_obs", [LOOKBACK]) == {LOOKBACK: second}
+    assert await late.save_checkpoint(first, fence=8)
+    await early.purge()
+    assert not await late.save_checkpoint(second, fence=8), "what was purged does not come back by one who knew it"
+    assert await early.load_checkpoints("llm_obs", [LOOKBACK]) == {}
+
+
+async def test_coverage_comes_back(store: Store) -> None:
+    assert await store.load_coverage("llm_obs") is None
+    coverage = Coverage("llm_obs", "digest", NOW, (Window(1, 2), Window(5, 9)))
+    for saved in (Coverage("llm_obs", "other", NOW), coverage):
+        await store.save_coverage(saved)
+    assert await store.load_coverage("llm_obs") == coverage
+    assert await store.load_coverage("apm") is None
 
 
 def lease(holder: str, now: datetime = NOW) -> Lease:
@@ -367,29 +404,43 @@ def lease(holder: str, now: datetime = NOW) -> Lease:
 
 
 async def test_the_lease_is_held_by_one(store: Store) -> None:
-    first, second = lease("a"), lease("b")
-    assert await store.acquire_lease(first, now=NOW) is None
-    assert await store.acquire_lease(first, now=NOW) is None
-    assert await store.acquire_lease(second, now=NOW) == first
-    assert await store.renew_lease(second, now=NOW) is False
-    await store.release_lease(second)
-    assert await store.acquire_lease(second, now=NOW) == first
+    assert await store.held_lease("ingestion") is None
+    first = await store.acquire_lease(lease("a"), now=NOW)
+    assert first == dataclasses.replace(lease("a"), fence=first.fence)
+    assert await store.acquire_lease(lease("a"), now=NOW) == first, "asking again changes nothing"
+    assert await store.acquire_lease(lease("b"), now=NOW) == first
+    assert await store.renew_lease(lease("b"), now=NOW) is False
+    await store.release_lease(lease("b"))
+    assert await store.acquire_lease(lease("b"), now=NOW) == first
+    assert await store.held_lease("ingestion") == first
     await store.release_lease(first)
-    assert await store.acquire_lease(second, now=NOW) is None
+    given_back = await store.held_lease("ingestion")
+    assert given_back is not None
+    assert given_back.token == ""
+    second = await store.acquire_lease(lease("b"), now=NOW)
+    assert second.token == lease("b").token
+    assert second.fence > first.fence
     assert await store.renew_lease(first, now=NOW) is False
 
 
 async def test_the_lease_is_renewed_and_taken_when_expired(store: Store) -> None:
-    first, second = lease("a"), lease("b")
-    await store.acquire_lease(first, now=NOW)
+    first = await store.acquire_lease(lease("a"), now=NOW)
     renewed = dataclasses.replace(first, expires_at=NOW + timedelta(seconds=120))
     assert await store.renew_lease(renewed, now=NOW) is True
-    assert await store.acquire_lease(second, now=NOW + timedelta(seconds=119)) == renewed
-    assert await store.acquire_lease(second, now=NOW + timedelta(seconds=120)) is None
+    assert await store.acquire_lease(lease("b"), now=NOW + timedelta(seconds=119)) == renewed
+    second = await store.acquire_lease(lease("b"), now=NOW + timedelta(seconds=120))
+    assert second.token == lease("b").token
+    assert second.fence > first.fence
     assert await store.renew_lease(renewed, now=NOW + timedelta(seconds=121)) is False
     await store.release_lease(second)
     await store.release_lease(second)
     assert await store.renew_lease(second, now=NOW) is False
+
+
+async def test_a_fence_grows_though_everything_was_purged(store: Store) -> None:
+    first = await store.acquire_lease(lease("a"), now=NOW)
+    await store.purge()
+    assert (await store.acquire_lease(lease("b"), now=LATER)).fence > first.fence
 
 
 async def test_of_many_who_want_the_lease_at_once_one_gets_it(place: Place) -> None:
@@ -397,10 +448,36 @@ async def test_of_many_who_want_the_lease_at_once_one_gets_it(place: Place) -> N
     answers = await asyncio.gather(
         *(opened.acquire_lease(lease(str(number)), now=NOW) for number, opened in enumerate(stores))
     )
-    holder = answers.index(None)
-    assert [answer for answer in answers if answer is not None] == [lease(str(holder))] * 3
+    assert len(set(answers)) == 1
     for opened in stores:
         await opened.close()
+
+
+# -- runs
+
+
+def run_record(number: int, **others: Any) -> RunRecord:
+    began = NOW + timedelta(minutes=number)
+    fields: dict[str, Any] = {"state": "running", "plan": "window", "holder": "host", "asked_by": "ci"}
+    return RunRecord(
+        **{"id": f"run_{number}", "started_at": began, "expires_at": began + timedelta(days=30), **fields, **others}
+    )
+
+
+async def test_runs_come_back_the_latest_first_until_they_expire(store: Store) -> None:
+    assert await store.recent_runs(limit=5, now=NOW) == []
+    for number in (2, 1, 3):
+        await store.save_run(run_record(number))
+    report = {"items": {"fetched": 3}, "sources": [{"name": "llm_obs", "warnings": []}], "error": None, "duration_s": 1.5}
+    ended = run_record(2, state="complete", finished_at=LATER, report=report)
+    await store.save_run(ended)
+    assert await store.load_run("run_2", now=NOW) == ended
+    assert await store.load_run("run_9", now=NOW) is None
+    assert await store.load_run("../runs", now=NOW) is None
+    assert [record.id for record in await store.recent_runs(limit=2, now=NOW)] == ["run_3", "run_2"]
+    much_later = NOW + timedelta(days=30, minutes=2)
+    assert await store.load_run("run_2", now=much_later) is None
+    assert [record.id for record in await store.recent_runs(limit=5, now=much_later)] == ["run_3"]
 
 
 async def test_key_ids_are_a_set_that_grows(store: Store) -> None:
@@ -427,6 +504,15 @@ async def test_the_same_letter_is_kept_once(store: Store) -> None:
     assert await store.dead_letter_count(now=AFTER_EXPIRY) == 0
     assert await store.keep([letter("a", AFTER_EXPIRY)]) == 1
     assert await store.dead_letter_count(now=AFTER_EXPIRY) == 1
+
+
+async def test_letters_are_given_by_id_and_removed(store: Store) -> None:
+    kept = [letter(f"{number:03}", trace_id="1", span_id="2") for number in range(250)]
+    await store.keep([*reversed(kept), letter("999", NOW - timedelta(days=200))])
+    assert [one async for one in store.dead_letters(now=NOW)] == kept
+    assert await store.remove_dead_letters(["000", "249", "000", "nobody"]) == 2
+    assert await store.remove_dead_letters([]) == 0
+    assert [one.id async for one in store.dead_letters(now=NOW)] == [one.id for one in kept[1:-1]]
 
 
 async def test_letters_with_hostile_structures_are_kept(store: Store) -> None:

@@ -11,7 +11,17 @@ import pytest
 from evalforge import inventory
 from evalforge.completeness import CompletenessReport
 from evalforge.core.capture import Occurrence
-from evalforge.core.ports import COLLECTIONS, Checkpoint, DeadLetter, Erasure, ExportPackage, Lease, StoredCapture
+from evalforge.core.ports import (
+    COLLECTIONS,
+    Checkpoint,
+    Coverage,
+    DeadLetter,
+    Erasure,
+    ExportPackage,
+    Lease,
+    RunRecord,
+    StoredCapture,
+)
 from evalforge.core.privacy import KeyRing, Sanitizer
 from evalforge.core.privacy.modes import TextPolicy
 from evalforge.core.signals import Signal, Thresholds, find_signals
@@ -57,7 +67,7 @@ def payload() -> dict[str, Any]:
 
 
 def report() -> dict[str, Any]:
-    return RunReport("run_1", "t", Window(0, 10), NOW, "scan", False).document()
+    return RunReport("run_1", "window", "t", "ci", Window(0, 10), NOW, "scan", False).document()
 
 
 WRITTEN: list[tuple[Place, set[str]]] = [
@@ -72,7 +82,9 @@ WRITTEN: list[tuple[Place, set[str]]] = [
         inventory.PACKAGE,
         set(records.package_document(ExportPackage("e", NOW, "jsonl", "file", {}, 0, "", 0, "delivered"))),
     ),
-    (inventory.CHECKPOINT, set(records.checkpoint_document(Checkpoint("apm", Window(0, 10))))),
+    (inventory.CHECKPOINT, set(records.checkpoint_document(Checkpoint("apm", Window(0, 10)), 1))),
+    (inventory.COVERAGE, set(records.coverage_document(Coverage("apm", "d", NOW)))),
+    (inventory.RUN, set(records.run_document(RunRecord("run_1", "running", "window", "t", "ci", NOW, NOW)))),
     (inventory.LEASE, set(records.lease_document(Lease("ingestion", "t", "t", NOW, NOW)))),
     (inventory.TOMBSTONE, {*records.erasure_document(Erasure("e", NOW, "user", "dpo")), "part", "part_count"}),
     (inventory.EXPORT_LINE, {*capture_document(StoredCapture(CAPTURE, STORED, NOW, False)), "dead_letter"}),

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from evalforge.completeness import CompletenessReport, Pair, audit_completeness
-from evalforge.core.ports import Checkpoint, FilterMode, Selection
+from evalforge.core.plans import TIER_NAMES
+from evalforge.core.ports import LOOKBACK, Checkpoint, FilterMode, Selection
 from evalforge.core.privacy import KeyRing, Sanitizer
 from evalforge.core.signals import Thresholds, find_signals
 from evalforge.core.window import Window, epoch_ms, iso_ms
@@ -100,7 +101,7 @@ async def test_each_thing_that_the_query_lacks_is_named_captured_and_learned(
     sandbox.sandbox.store.add_llm_obs(spans)
     sandbox.sandbox.max_response_bytes = max_bytes
     place = Checkpoint("llm_obs", WINDOW, "digest", done=True, learned=("any:metadata.x",))
-    await store.save_checkpoint(place)
+    await store.save_checkpoint(place, fence=0)
     report = await audited(client, store, "llm_obs")
     document = report.document()
     counts = {clause["place"]: clause["spans"] for clause in document["clauses"]}
@@ -121,8 +122,7 @@ async def test_each_thing_that_the_query_lacks_is_named_captured_and_learned(
     page_count = report.sources[0].scan.page_count
     assert (page_count > 20) is (max_bytes < 100_000)
     assert len(sandbox.sandbox.requests) <= 3 * page_count + 6
-    checkpoint = await store.load_checkpoint("llm_obs")
-    assert checkpoint is not None
+    checkpoint = (await store.load_checkpoints("llm_obs", TIER_NAMES))[LOOKBACK]
     assert (checkpoint.done, checkpoint.query_digest) == (True, "digest")
     assert checkpoint.learned[0] == "any:metadata.x"
     again = source_of(client, "query", "llm_obs")

@@ -14,10 +14,11 @@ from evalforge.core.privacy import KeyRing, Sanitizer
 from evalforge.core.signals import Thresholds
 from evalforge.core.window import Window
 from evalforge.ingest import Judge
-from evalforge.runs import Budget, run
+from evalforge.runs import run
 from evalforge.sources.datadog.spans import parse_apm, parse_llm_obs
 from evalforge.stores.sqlite import SqliteStore
 from tests.fake_source import FakeSource
+from tests.orders import order
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 RING = KeyRing((b"a-first-key-of-some-32-bytes-or-more!",))
@@ -74,10 +75,7 @@ async def _run_twice(source: FakeSource) -> tuple[Any, int]:
                 [source],
                 store,
                 Judge(Thresholds(), RING, Sanitizer(RING), "datadoghq.com", 180),
-                window=Window.last_hours(1, NOW),
-                budget=Budget(60, 1000),
-                holder="test",
-                filter_mode="scan",
+                order(Window.last_hours(1, NOW)),
                 clock=lambda: NOW,
             )
         return report, await store.count(now=NOW)

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from evalforge import completeness
 from evalforge.completeness import CompletenessReport, Pair, audit_completeness, kind_of, pieces
-from evalforge.core.ports import Checkpoint, Erasure, Lease, Page, Reach, Rejected, Selection
+from evalforge.core.plans import TIER_NAMES
+from evalforge.core.ports import LOOKBACK, Checkpoint, Erasure, Lease, Page, Reach, Rejected, Selection
 from evalforge.core.privacy import KeyRing
 from evalforge.core.signals import find_signals
 from evalforge.core.span import Evaluation, Span
@@ -107,12 +108,12 @@ async def test_a_query_that_finds_everything_leaves_no_trace(store: SqliteStore)
     (source,) = report.document()["sources"]
     assert [source[name] for name in ("read", "failing", "found", "missed", "arrived_meanwhile")] == [3, 2, 2, 0, 0]
     assert await store.count(now=NOW) == 0
-    assert await store.load_checkpoint("llm_obs") is None
+    assert not await store.load_checkpoints("llm_obs", TIER_NAMES)
 
 
 async def test_what_the_query_misses_is_captured_named_and_learned(store: SqliteStore) -> None:
     place = Checkpoint("llm_obs", WINDOW, "digest", "query:0:1", "cursor", 5, ("any:metadata.x",))
-    await store.save_checkpoint(place)
+    await store.save_checkpoint(place, fence=0)
     items = [span(1), evaluated(2), evaluated(3, trace=2), evaluated(4), span(5, status="ok")]
     report = await audited(store, items, by_name("tone"))
     assert await stored_spans(store) == {"10002", "10003", "10004"}, "what the query finds is left to the runs"
@@ -135,7 +136,9 @@ async def test_what_the_query_misses_is_captured_named_and_learned(store: Sqlite
     }
     assert (report.missed, report.is_complete, report.learned) == (3, False, ["llm_obs: evaluation.tone"])
     assert (report.tally.created, report.tally.updated) == (2, 1)
-    assert await store.load_checkpoint("llm_obs") == replace(place, learned=("any:metadata.x", "evaluation.tone"))
+    assert (await store.load_checkpoints("llm_obs", TIER_NAMES))[LOOKBACK] == replace(
+        place, learned=("any:metadata.x", "evaluation.tone")
+    )
     again = await audited(store, items, by_name("tone"))
     assert again.is_complete, "the present query has learned it"
 
@@ -181,12 +184,12 @@ async def test_each_clause_says_what_would_make_the_query_see_it(
     store: SqliteStore, sees: Sees, lessons: Any, has_run: bool, code: str, setting: str | None, still: int
 ) -> None:
     if has_run:
-        await store.save_checkpoint(Checkpoint("llm_obs", WINDOW, done=True))
+        await store.save_checkpoint(Checkpoint("llm_obs", WINDOW, done=True), fence=0)
     report = await audited(store, [evaluated(1), evaluated(2)], sees, lessons)
     (clause,) = report.document()["clauses"]
     assert clause["remedy"] == {"code": code, "meaning": completeness.REMEDIES[code], "setting": setting}
     assert clause["still_missed"] == still
-    assert (await store.load_checkpoint("llm_obs") is not None) is has_run, "an audit is no run and makes no checkpoint"
+    assert bool(await store.load_checkpoints("llm_obs", TIER_NAMES)) is has_run, "an audit is no run and makes no checkpoint"
     assert await stored_spans(store) == {"10001", "10002"}
 
 
@@ -245,17 +248,17 @@ async def test_who_was_erased_is_kept_out(store: SqliteStore) -> None:
 
 async def test_an_audit_does_not_begin_while_a_run_goes_on(store: SqliteStore) -> None:
     held = Lease(LEASE_NAME, "somebody else", "token", NOW, NOW + timedelta(seconds=60))
-    assert await store.acquire_lease(held, now=NOW) is None
+    assert (await store.acquire_lease(held, now=NOW)).token == held.token
     with pytest.raises(RunInProgressError, match="somebody else"):
         await audited(store, [evaluated(1)], ALL_BLIND)
     assert await store.count(now=NOW) == 0
     await store.release_lease(held)
     await audited(store, [evaluated(1)], ALL_BLIND)
-    assert await store.acquire_lease(held, now=NOW) is None, "it gave the lease back"
+    assert (await store.acquire_lease(held, now=NOW)).token == held.token, "it gave the lease back"
 
 
 async def test_an_audit_that_loses_the_lease_stops(store: SqliteStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("evalforge.runs.LEASE_RENEWAL_S", 0.0)
+    monkeypatch.setattr("evalforge.runs.lease.LEASE_RENEWAL_S", 0.0)
     lost, told = asyncio.Event(), asyncio.Event()
 
     async def renew(lease: Lease, *, now: Any) -> bool:
@@ -288,7 +291,7 @@ async def test_a_ring_without_a_key_in_use_stops_it(store: SqliteStore) -> None:
 
 
 async def test_a_quota_that_ends_keeps_what_was_captured_and_the_place(store: SqliteStore) -> None:
-    await store.save_checkpoint(Checkpoint("llm_obs", WINDOW, done=True))
+    await store.save_checkpoint(Checkpoint("llm_obs", WINDOW, done=True), fence=0)
     items = [evaluated(number, hours_ago=2.5) for number in range(2)]
     items += [evaluated(number, hours_ago=1.5) for number in range(2, 6)]
     error = QuotaExhaustedError("quota", retry_after_s=900)
@@ -298,8 +301,7 @@ async def test_a_quota_that_ends_keeps_what_was_captured_and_the_place(store: Sq
             await audited(store, items, by_name("tone"), report=report, error=error, fail_after=fail_after)
         assert (report.position_ms, report.is_complete) == (position_ms, False)
         assert len(await stored_spans(store)) == stored
-    checkpoint = await store.load_checkpoint("llm_obs")
-    assert checkpoint is not None
+    checkpoint = (await store.load_checkpoints("llm_obs", TIER_NAMES))[LOOKBACK]
     assert checkpoint.learned[0] == "evaluation.tone"
 
 
@@ -314,7 +316,7 @@ async def test_clauses_and_lessons_are_bounded(store: SqliteStore, monkeypatch: 
     monkeypatch.setattr(completeness, "MAX_CLAUSES", 3)
     monkeypatch.setattr(completeness, "MAX_LESSONS", 5)
     monkeypatch.setattr(completeness, "MAX_RECENT", 4)
-    await store.save_checkpoint(Checkpoint("llm_obs", WINDOW, done=True))
+    await store.save_checkpoint(Checkpoint("llm_obs", WINDOW, done=True), fence=0)
     items = [evaluated(number, f"name{number}") for number in range(20)]
     lessons = {f"evaluation.name{number}": [f"evaluation.name{number}"] for number in range(20)}
     report = CompletenessReport(LAST_HOURS, trace_room=8)

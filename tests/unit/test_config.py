@@ -43,6 +43,7 @@ TABLE: dict[str, tuple[list[tuple[str, Any]], list[str]]] = {
         [("1", 1.0), ("360", 360.0), ("1.5", 1.5), (" 24 ", 24.0)],
         ["0", "0.99", "361", "-5", "nan", "inf", "a day", "1e9", "24h", "1_0", "٣"],
     ),
+    "SINCE_LAST": ([("true", True), ("no", False)], ["always", "true,false"]),
     "QUALITY_THRESHOLD": ([("0", 0.0), ("1", 1.0), (".5", 0.5)], ["1.01", "-0.1", "NaN", "half", "0,5"]),
     "FIRESTORE_COLLECTION_PREFIX": (
         [("evalforge_", "evalforge_"), ("Team-a_", "Team-a_")],

@@ -31,8 +31,9 @@ from evalforge.runs import RunReport, run
 from evalforge.stores.sqlite import SqliteStore
 from tests.captures import capture, merged
 from tests.fake_source import FakeSource
+from tests.orders import order
 from tests.turns import Turns, taking
-from tests.unit.test_runs import GENEROUS, KEY_A, KEY_B, NOW, WINDOW, judge, span
+from tests.unit.test_runs import KEY_A, KEY_B, NOW, WINDOW, judge, span
 
 RING = KeyRing((KEY_A,))
 ANN, BOB = "ann@example.com", "u-8841"
@@ -70,12 +71,8 @@ async def ingested(
         [source],
         store,
         judge(*keys),
-        window=WINDOW,
-        budget=GENEROUS,
-        holder="t",
-        filter_mode="scan",
+        order(WINDOW, resolve_users=bool(roots)),
         clock=lambda: NOW,
-        resolve_users=bool(roots),
     )
 
 

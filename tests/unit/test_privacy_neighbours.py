@@ -17,9 +17,10 @@ from evalforge.core.signals import Thresholds
 from evalforge.core.span import Span
 from evalforge.core.window import Window
 from evalforge.ingest import Judge
-from evalforge.runs import Budget, RunReport, run
+from evalforge.runs import RunReport, run
 from evalforge.stores.sqlite import SqliteStore
 from tests.fake_source import FakeSource
+from tests.orders import order
 from tests.spans import span
 
 RING = KeyRing((b"k" * 32,))
@@ -92,10 +93,7 @@ def test_only_a_failing_spans_user_is_the_captures(spans: list[Span], has_user: 
 async def go(store: SqliteStore, *spans: Span, page_size: int, policy: TextPolicy = TextPolicy()) -> RunReport:  # noqa: B008
     judge = Judge(Thresholds(), RING, Sanitizer(RING, policy), "datadoghq.com", 180)
     source = FakeSource(spans, page_size=page_size)
-    window = Window.last_hours(24, NOW)
-    return await run(
-        [source], store, judge, window=window, budget=Budget(60, 1000), holder="test", filter_mode="scan", clock=lambda: NOW
-    )
+    return await run([source], store, judge, order(Window.last_hours(24, NOW)), clock=lambda: NOW)
 
 
 async def stored(store: SqliteStore) -> list[dict[str, Any]]:

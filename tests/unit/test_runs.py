@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from evalforge.core.plans import Plan, windows_due
 from evalforge.core.ports import Checkpoint, Lease, Rejected, Selection
 from evalforge.core.privacy import KeyRing, Sanitizer
 from evalforge.core.signals import Thresholds
@@ -21,13 +22,13 @@ from evalforge.errors import (
     StoreError,
 )
 from evalforge.ingest import Judge
-from evalforge.runs import LEASE_NAME, Budget, RunReport, run, windows_due
+from evalforge.runs import LEASE_NAME, Budget, RunReport, run
 from evalforge.stores.sqlite import SqliteStore
 from tests.fake_source import FakeSource
+from tests.orders import GENEROUS, order
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 WINDOW = Window.last_hours(24, NOW)
-GENEROUS = Budget(seconds=60, max_captures=1000)
 KEY_A, KEY_B = b"a-first-key-of-some-32-bytes-or-more!", b"the-second-key-of-32-bytes-or-so-more"
 
 
@@ -62,14 +63,12 @@ async def store() -> AsyncIterator[SqliteStore]:
 async def go(
     store: SqliteStore,
     *sources: FakeSource,
-    window: Window = WINDOW,
+    window: Window | Plan = WINDOW,
     budget: Budget = GENEROUS,
     keys: tuple[bytes, ...] = (KEY_A,),
     now: datetime = NOW,
 ) -> RunReport:
-    return await run(
-        sources, store, judge(*keys), window=window, budget=budget, holder="test", filter_mode="scan", clock=lambda: now
-    )
+    return await run(sources, store, judge(*keys), order(window, budget), clock=lambda: now)
 
 
 async def test_counts_balance_and_a_second_run_changes_nothing(store: SqliteStore) -> None:
@@ -128,7 +127,7 @@ async def test_a_bound_that_is_met_by_the_last_page_does_not_make_the_run_incomp
 
 async def test_only_one_run_at_a_time(store: SqliteStore) -> None:
     held = Lease(LEASE_NAME, "somebody else", "token", NOW, NOW + timedelta(seconds=60))
-    assert await store.acquire_lease(held, now=NOW) is None
+    assert (await store.acquire_lease(held, now=NOW)).token == "token"
     with pytest.raises(RunInProgressError, match="somebody else") as caught:
         await go(store, FakeSource([span(1)]))
     assert caught.value.since == "2026-11-23T12:00:00.000Z"
@@ -198,7 +197,7 @@ def test_the_unfinished_window_comes_first_then_what_is_beyond_it() -> None:
     asked = Window(100, 200)
     unfinished = Checkpoint("s", Window(50, 150), cursor="c")
     assert windows_due(asked, None) == [(asked, None)]
-    assert windows_due(asked, Checkpoint("s", Window(50, 150), done=True))[0][0] == asked
+    assert windows_due(asked, Checkpoint("s", Window(50, 150), done=True)) == [(asked, None)]
     assert windows_due(asked, unfinished) == [(Window(50, 150), unfinished), (Window(150, 200), None)]
     assert windows_due(asked, Checkpoint("s", Window(120, 150))) == [
         (Window(120, 150), Checkpoint("s", Window(120, 150))),

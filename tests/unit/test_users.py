@@ -20,11 +20,11 @@ from evalforge.ingest import Judge
 from evalforge.runs import Budget, RunReport, run
 from evalforge.stores.sqlite import SqliteStore
 from tests.fake_source import FakeSource
+from tests.orders import GENEROUS, order
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 KEY = b"a-first-key-of-some-32-bytes-or-more!"
 RING = KeyRing((KEY,))
-GENEROUS = Budget(seconds=60, max_captures=1000)
 
 
 def failing(number: int, **fields: Any) -> Span:
@@ -68,12 +68,8 @@ async def go(
         sources,
         store,
         Judge(Thresholds(), ring, Sanitizer(ring), "datadoghq.com", 180),
-        window=Window.last_hours(24, NOW),
-        budget=budget,
-        holder="test",
-        filter_mode="scan",
+        order(Window.last_hours(24, NOW), budget, resolve_users=resolve_users),
         clock=lambda: NOW,
-        resolve_users=resolve_users,
     )
 
 

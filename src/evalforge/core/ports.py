@@ -17,6 +17,12 @@ from evalforge.core.window import Window
 
 # -- sources --------------------------------------------------------------------------------------------------------------
 
+LOOKBACK = "lookback"
+"""The tier of runs over a window that somebody asked for."""
+
+Reach = Literal["all", "evaluated"]
+"""Which spans a reading is after: every one that could be a failure, or those that an evaluation could make one."""
+
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
@@ -25,7 +31,8 @@ class Checkpoint:
     `step` and `cursor` belong to the source; `query_digest` tells whether the settings are still those the cursor was made
     under. `last_ms` is the start of the newest item stored (epoch milliseconds), from which reading goes on, inclusive, when
     the cursor has died. `learned` are the evaluator names (and other places) found on spans, kept for later runs.
-    `done` says that the window was read to its end.
+    `done` says that the window was read to its end. `tier` says for which series of windows this one was read, and
+    `began_ms` when its reading began (epoch milliseconds): both are the run's, a source leaves them alone.
     """
 
     source: str
@@ -36,6 +43,18 @@ class Checkpoint:
     last_ms: int | None = None
     learned: tuple[str, ...] = ()
     done: bool = False
+    tier: str = LOOKBACK
+    began_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """What an unfinished backfill has read of a source, under the settings of `query_digest`: windows apart, ascending."""
+
+    source: str
+    query_digest: str
+    saved_at: datetime
+    windows: tuple[Window, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +85,6 @@ class Page:
 
 
 FilterMode = Literal["query", "scan", "auto"]
-
-Reach = Literal["all", "evaluated"]
-"""Which spans a reading is after: every one that could be a failure, or those that an evaluation could make one."""
 
 
 @dataclass(slots=True)
@@ -252,13 +268,40 @@ class Erasure:
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """The right to run, held until `expires_at` by `holder`; `token` tells two holders of one name apart."""
+    """The right to run, held until `expires_at` by `holder`; `token` tells two holders of one name apart.
+
+    `fence` is the store's: greater for each further holder of a name, so that one who has slept through the end of its lease
+    cannot put an old checkpoint in place of a newer one.
+    """
 
     name: str
     holder: str
     token: str
     acquired_at: datetime
     expires_at: datetime
+    fence: int = 0
+
+
+RunState = Literal["running", "complete", "incomplete", "failed"]
+
+
+@dataclass(frozen=True, slots=True)
+class RunRecord:
+    """One run in the history: `report` is the run report as plain values, empty while it runs.
+
+    `asked_by` is who asked for it, as far as the service or the command line can tell. A record that still says "running"
+    though nobody holds the lease is of a process that died.
+    """
+
+    id: str
+    state: RunState
+    plan: str
+    holder: str
+    asked_by: str
+    started_at: datetime
+    expires_at: datetime
+    finished_at: datetime | None = None
+    report: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Captures(Protocol):
@@ -276,6 +319,10 @@ class Captures(Protocol):
         """
         ...
 
+    async def compare(self, captures: Sequence[FailureCapture], *, now: datetime) -> UpsertResult:
+        """What `upsert` would make of these captures; writes nothing."""
+        ...
+
     async def get(self, trace_id: str, *, now: datetime) -> StoredCapture | None:
         """The capture of a trace, unless it has none or it has expired."""
         ...
@@ -290,18 +337,29 @@ class Captures(Protocol):
 
 
 class Checkpoints(Protocol):
-    """Keeps where each source's reading stands, the run lease and the ids of the hashing keys in use."""
+    """Keeps where each source's reading stands, the leases and the ids of the hashing keys in use."""
 
-    async def load_checkpoint(self, source: str) -> Checkpoint | None:
-        """The last saved checkpoint of a source."""
+    async def load_checkpoints(self, source: str, tiers: Sequence[str]) -> Mapping[str, Checkpoint]:
+        """The last saved checkpoint of each of these tiers of a source that has one, by tier."""
         ...
 
-    async def save_checkpoint(self, checkpoint: Checkpoint) -> None:
-        """Replaces the source's checkpoint."""
+    async def save_checkpoint(self, checkpoint: Checkpoint, *, fence: int) -> bool:
+        """Replaces the checkpoint of the same source and tier; False when a holder with a greater fence has saved one.
+
+        False also when what this store has saved or loaded there is gone: somebody purged it.
+        """
         ...
 
-    async def acquire_lease(self, lease: Lease, *, now: datetime) -> Lease | None:
-        """None when `lease` is now held; the other lease when another token holds it and it has not expired."""
+    async def load_coverage(self, source: str) -> Coverage | None:
+        """What the last backfill that did not finish has read of a source."""
+        ...
+
+    async def save_coverage(self, coverage: Coverage) -> None:
+        """Replaces the source's coverage."""
+        ...
+
+    async def acquire_lease(self, lease: Lease, *, now: datetime) -> Lease:
+        """The lease that stands now: this one, with its fence, or that of another token which has not expired."""
         ...
 
     async def renew_lease(self, lease: Lease, *, now: datetime) -> bool:
@@ -309,7 +367,11 @@ class Checkpoints(Protocol):
         ...
 
     async def release_lease(self, lease: Lease) -> None:
-        """Gives the lease back; nothing happens when it is not held by this token."""
+        """Gives the lease back; nothing happens when it is not held by this token. Its fence is remembered."""
+        ...
+
+    async def held_lease(self, name: str) -> Lease | None:
+        """The lease of that name as it stands, given back or expired ones too; None when there never was one."""
         ...
 
     async def known_key_ids(self) -> frozenset[str]:
@@ -330,6 +392,30 @@ class DeadLetters(Protocol):
 
     async def dead_letter_count(self, *, now: datetime) -> int:
         """How many live dead letters there are."""
+        ...
+
+    def dead_letters(self, *, now: datetime) -> AsyncIterator[DeadLetter]:
+        """The live dead letters, ascending by id; streamed. Documents that are none (somebody else's) are left out."""
+        ...
+
+    async def remove_dead_letters(self, ids: Sequence[str]) -> int:
+        """Deletes the letters with these ids and returns how many were there. Idempotent."""
+        ...
+
+
+class Runs(Protocol):
+    """Keeps the history of runs."""
+
+    async def save_run(self, record: RunRecord) -> None:
+        """Writes or replaces the record."""
+        ...
+
+    async def load_run(self, run_id: str, *, now: datetime) -> RunRecord | None:
+        """The record of a run, unless there is none or it has expired."""
+        ...
+
+    async def recent_runs(self, *, limit: int, now: datetime) -> Sequence[RunRecord]:
+        """The live records that began last, the latest first."""
         ...
 
 
@@ -423,11 +509,11 @@ class Upkeep(Protocol):
         ...
 
 
-COLLECTIONS = ("raw_traces", "checkpoints", "dead_letters", "exports", "tombstones")
+COLLECTIONS = ("raw_traces", "checkpoints", "dead_letters", "runs", "exports", "tombstones")
 """Every collection that a store keeps, without its prefix; checkpoints hold the lease and the ids of keys too."""
 
 
-class Store(Captures, Checkpoints, DeadLetters, Exports, Erasures, Upkeep, Protocol):
+class Store(Captures, Checkpoints, DeadLetters, Runs, Exports, Erasures, Upkeep, Protocol):
     """All that one store keeps."""
 
     async def ping(self) -> None:

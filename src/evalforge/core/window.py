@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import pairwise
 
 MS_PER_HOUR = 3_600_000
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -50,8 +52,30 @@ class Window:
             rest.append(Window(covered.to_ms, self.to_ms))
         return rest
 
+    def slices(self, length_ms: int) -> list[Window]:
+        """This window cut where `length_ms` divides the time since the epoch: the same cuts for every window.
+
+        Raises:
+            ValueError: when `length_ms` is not positive.
+        """
+        if length_ms <= 0:
+            raise ValueError(f"a slice has a length: got {length_ms} ms")
+        edges = range((self.from_ms // length_ms + 1) * length_ms, self.to_ms, length_ms)
+        return [Window(began, ended) for began, ended in pairwise((self.from_ms, *edges, self.to_ms))]
+
     def __str__(self) -> str:
         return f"{iso_ms(self.from_ms)}/{iso_ms(self.to_ms)}"
+
+
+def joined(windows: Iterable[Window]) -> tuple[Window, ...]:
+    """The fewest windows that cover the same instants, ascending."""
+    rest: list[Window] = []
+    for window in sorted(windows):
+        if rest and window.from_ms <= rest[-1].to_ms:
+            rest[-1] = Window(rest[-1].from_ms, max(rest[-1].to_ms, window.to_ms))
+        else:
+            rest.append(window)
+    return tuple(rest)
 
 
 def epoch_ms(instant: datetime) -> int:

@@ -8,16 +8,19 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from evalforge.core.ports import Checkpoint, DeadLetter, Erasure, ExportPackage, Lease
-from evalforge.core.window import Window
+from evalforge.core.ports import LOOKBACK, Checkpoint, Coverage, DeadLetter, Erasure, ExportPackage, Lease, RunRecord
+from evalforge.core.window import Window, epoch_ms
 from evalforge.errors import StoreError
 from evalforge.stores.fitting import CUT, cut
 
 LETTER_WEIGHT = 100_000
 """How heavy the structure in a dead letter may be; more is cut and marked."""
+REPORT_WEIGHT = 400_000
+"""How heavy a run's report may be; more is cut and marked."""
 
 TRACE_KEY_BYTES = 16
 
@@ -30,8 +33,13 @@ def record_id(name: str) -> str:
     return name if _PLAIN_NAME.fullmatch(name) else hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def checkpoint_document(checkpoint: Checkpoint) -> dict[str, Any]:
-    """The stored form of a checkpoint; its window in epoch milliseconds."""
+def checkpoint_key(source: str, tier: str) -> str:
+    """The key of the checkpoint of a source and tier."""
+    return record_id(source if tier == LOOKBACK else f"{source}.{tier}")
+
+
+def checkpoint_document(checkpoint: Checkpoint, fence: int) -> dict[str, Any]:
+    """The stored form of a checkpoint, with the fence of whoever saves it; its window in epoch milliseconds."""
     return {
         "source": checkpoint.source,
         "from_ms": checkpoint.window.from_ms,
@@ -42,6 +50,9 @@ def checkpoint_document(checkpoint: Checkpoint) -> dict[str, Any]:
         "last_ms": checkpoint.last_ms,
         "learned": list(checkpoint.learned),
         "done": checkpoint.done,
+        "tier": checkpoint.tier,
+        "began_ms": checkpoint.began_ms,
+        "fence": fence,
     }
 
 
@@ -56,6 +67,30 @@ def checkpoint_of(document: Mapping[str, Any]) -> Checkpoint:
         last_ms=document["last_ms"],
         learned=tuple(document["learned"]),
         done=document["done"],
+        tier=document.get("tier", LOOKBACK),
+        began_ms=document.get("began_ms"),
+    )
+
+
+def coverage_document(coverage: Coverage) -> dict[str, Any]:
+    """The stored form of a coverage; its windows as two lists of epoch milliseconds."""
+    return {
+        "source": coverage.source,
+        "query_digest": coverage.query_digest,
+        "saved_at": coverage.saved_at,
+        "from_ms": [window.from_ms for window in coverage.windows],
+        "to_ms": [window.to_ms for window in coverage.windows],
+    }
+
+
+def coverage_of(document: Mapping[str, Any]) -> Coverage:
+    """The coverage that `coverage_document` wrote."""
+    bounds = zip(document["from_ms"], document["to_ms"], strict=True)
+    return Coverage(
+        source=document["source"],
+        query_digest=document["query_digest"],
+        saved_at=document["saved_at"],
+        windows=tuple(Window(*bound) for bound in bounds),
     )
 
 
@@ -67,6 +102,7 @@ def lease_document(lease: Lease) -> dict[str, Any]:
         "token": lease.token,
         "acquired_at": lease.acquired_at,
         "expires_at": lease.expires_at,
+        "fence": lease.fence,
     }
 
 
@@ -78,6 +114,53 @@ def lease_of(document: Mapping[str, Any]) -> Lease:
         token=document["token"],
         acquired_at=document["acquired_at"],
         expires_at=document["expires_at"],
+        fence=document.get("fence", 0),
+    )
+
+
+def held_next(lease: Lease, held: Lease | None, now: datetime) -> Lease:
+    """The lease as it is held after `held`, which does not block it: with its fence, greater than any before.
+
+    The time goes into it so that it grows even where the lease before was deleted.
+    """
+    if held is not None and held.token == lease.token:
+        return replace(lease, fence=held.fence)
+    return replace(lease, fence=max(held.fence + 1 if held is not None else 1, epoch_ms(now)))
+
+
+def given_back(lease: Lease) -> Lease:
+    """What stands in place of a lease that was given back: nobody holds it, and its fence is remembered."""
+    return replace(lease, token="", expires_at=lease.acquired_at)
+
+
+def run_document(record: RunRecord) -> dict[str, Any]:
+    """The stored form of a run's record; a report beyond `REPORT_WEIGHT` is cut."""
+    report, _ = cut(record.report, REPORT_WEIGHT)
+    return {
+        "id": record.id,
+        "state": record.state,
+        "plan": record.plan,
+        "holder": record.holder,
+        "asked_by": record.asked_by,
+        "started_at": record.started_at,
+        "finished_at": record.finished_at,
+        "expires_at": record.expires_at,
+        "report": report if isinstance(report, Mapping) else {CUT: report},
+    }
+
+
+def run_of(document: Mapping[str, Any]) -> RunRecord:
+    """The record that `run_document` wrote."""
+    return RunRecord(
+        id=document["id"],
+        state=document["state"],
+        plan=document["plan"],
+        holder=document["holder"],
+        asked_by=document["asked_by"],
+        started_at=document["started_at"],
+        finished_at=document["finished_at"],
+        expires_at=document["expires_at"],
+        report=document["report"],
     )
 
 
@@ -95,6 +178,21 @@ def letter_document(letter: DeadLetter) -> dict[str, Any]:
         "trace_id": letter.trace_id,
         "span_id": letter.span_id,
     }
+
+
+def letter_of(document: Mapping[str, Any]) -> DeadLetter:
+    """The letter that `letter_document` wrote."""
+    return DeadLetter(
+        id=document["id"],
+        source=document["source"],
+        stage=document["stage"],
+        reason=document["reason"],
+        structure=document["structure"],
+        occurred_at=document["occurred_at"],
+        expires_at=document["expires_at"],
+        trace_id=document["trace_id"],
+        span_id=document["span_id"],
+    )
 
 
 def package_document(package: ExportPackage) -> dict[str, Any]:
@@ -172,5 +270,5 @@ def damaged_tombstone(place: str) -> StoreError:
 
 
 def is_blocked(held: Lease | None, token: str, now: datetime) -> bool:
-    """Whether the lease that stands keeps the holder of `token` from running at `now`."""
-    return held is not None and held.token != token and held.expires_at > now
+    """Whether the lease that stands keeps the holder of `token` from running at `now`; one given back never does."""
+    return held is not None and held.token not in ("", token) and held.expires_at > now

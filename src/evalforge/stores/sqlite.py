@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -16,10 +17,12 @@ from typing import Any
 from evalforge.core.capture import FailureCapture, document_id, merge_by_trace
 from evalforge.core.ports import (
     Checkpoint,
+    Coverage,
     DeadLetter,
     Erasure,
     ExportPackage,
     Lease,
+    RunRecord,
     Selection,
     StoredCapture,
     StoredDocument,
@@ -53,17 +56,26 @@ class SqliteStore:
 
     def __init__(self, path: str, *, prefix: str, timeout_s: float = 30.0) -> None:
         self._file = SqliteFile(path, prefix=prefix, timeout_s=timeout_s)
+        self._known_checkpoints: set[str] = set()
 
     # -- captures
 
     async def upsert(self, captures: Sequence[FailureCapture], *, now: datetime) -> UpsertResult:
         """Merges each capture into the stored one of its trace and writes only what changed; see `ports.Captures`."""
+        return await self._each(captures, now, writes=True)
+
+    async def compare(self, captures: Sequence[FailureCapture], *, now: datetime) -> UpsertResult:
+        """What `upsert` would make of these captures; writes nothing."""
+        return await self._each(captures, now, writes=False)
+
+    async def _each(self, captures: Sequence[FailureCapture], now: datetime, *, writes: bool) -> UpsertResult:
         outcome: dict[str, list[Any]] = {"created": [], "updated": [], "unchanged": [], "refused": []}
         without_user: list[str] = []
         merged = merge_by_trace(captures)
         for start in range(0, len(merged), CAPTURES_PER_TRANSACTION):
             part = merged[start : start + CAPTURES_PER_TRANSACTION]
-            for fate in await self._file.write(partial(_upsert, captures=part, now=now)):
+            run = self._file.write if writes else self._file.read
+            for fate in await run(partial(_upsert, captures=part, now=now, writes=writes)):
                 outcome[fate.kind].append((fate.trace_id, fate.reason) if fate.kind == "refused" else fate.trace_id)
                 if fate.kind != "refused" and not fate.names_user:
                     without_user.append(fate.trace_id)
@@ -116,25 +128,56 @@ class SqliteStore:
 
     # -- checkpoints, lease, key ids
 
-    async def load_checkpoint(self, source: str) -> Checkpoint | None:
-        """The last saved checkpoint of a source."""
-        rows = await self._rows("SELECT document FROM {checkpoints} WHERE source = ?", (records.record_id(source),))
-        return records.checkpoint_of(lossless.loads(rows[0]["document"])) if rows else None
+    async def load_checkpoints(self, source: str, tiers: Sequence[str]) -> Mapping[str, Checkpoint]:
+        """The last saved checkpoint of each of these tiers of a source that has one, by tier."""
+        found = {}
+        for tier in tiers:
+            key = records.checkpoint_key(source, tier)
+            rows = await self._rows("SELECT document FROM {checkpoints} WHERE source = ?", (key,))
+            if rows:
+                self._known_checkpoints.add(key)
+                found[tier] = records.checkpoint_of(lossless.loads(rows[0]["document"]))
+        return found
 
-    async def save_checkpoint(self, checkpoint: Checkpoint) -> None:
-        """Replaces the source's checkpoint."""
-        values = (records.record_id(checkpoint.source), lossless.dumps(records.checkpoint_document(checkpoint)))
-        await self._rows("INSERT OR REPLACE INTO {checkpoints} (source, document) VALUES (?, ?)", values)
+    async def save_checkpoint(self, checkpoint: Checkpoint, *, fence: int) -> bool:
+        """Replaces the checkpoint of the same source and tier, unless a greater fence has saved it or it was purged."""
+        key = records.checkpoint_key(checkpoint.source, checkpoint.tier)
+        document = lossless.dumps(records.checkpoint_document(checkpoint, fence))
 
-    async def acquire_lease(self, lease: Lease, *, now: datetime) -> Lease | None:
-        """None when `lease` is now held; the other lease when another token holds it and it has not expired."""
+        def save(execute: Execute) -> bool:
+            row = execute("SELECT document FROM {checkpoints} WHERE source = ?", (key,)).fetchone()
+            if row is None and key in self._known_checkpoints:
+                return False
+            if row is not None and lossless.loads(row["document"]).get("fence", 0) > fence:
+                return False
+            execute("INSERT OR REPLACE INTO {checkpoints} (source, document) VALUES (?, ?)", (key, document))
+            return True
 
-        def acquire(execute: Execute) -> Lease | None:
+        saved = await self._file.write(save)
+        if saved:
+            self._known_checkpoints.add(key)
+        return saved
+
+    async def load_coverage(self, source: str) -> Coverage | None:
+        """What the last backfill that did not finish has read of a source."""
+        rows = await self._rows("SELECT document FROM {coverage} WHERE source = ?", (records.record_id(source),))
+        return records.coverage_of(lossless.loads(rows[0]["document"])) if rows else None
+
+    async def save_coverage(self, coverage: Coverage) -> None:
+        """Replaces the source's coverage."""
+        values = (records.record_id(coverage.source), lossless.dumps(records.coverage_document(coverage)))
+        await self._rows("INSERT OR REPLACE INTO {coverage} (source, document) VALUES (?, ?)", values)
+
+    async def acquire_lease(self, lease: Lease, *, now: datetime) -> Lease:
+        """The lease that stands now: this one, with its fence, or that of another token which has not expired."""
+
+        def acquire(execute: Execute) -> Lease:
             held = _lease(execute, lease.name)
-            if records.is_blocked(held, lease.token, now):
+            if held is not None and records.is_blocked(held, lease.token, now):
                 return held
-            _write_lease(execute, lease)
-            return None
+            taken = records.held_next(lease, held, now)
+            _write_lease(execute, taken)
+            return taken
 
         return await self._file.write(acquire)
 
@@ -151,14 +194,18 @@ class SqliteStore:
         return await self._file.write(renew)
 
     async def release_lease(self, lease: Lease) -> None:
-        """Gives the lease back; nothing happens when it is not held by this token."""
+        """Gives the lease back; nothing happens when it is not held by this token. Its fence is remembered."""
 
         def release(execute: Execute) -> None:
             held = _lease(execute, lease.name)
             if held is not None and held.token == lease.token:
-                execute("DELETE FROM {leases} WHERE name = ?", (records.record_id(lease.name),))
+                _write_lease(execute, records.given_back(held))
 
         await self._file.write(release)
+
+    async def held_lease(self, name: str) -> Lease | None:
+        """The lease of that name as it stands, given back or expired ones too; None when there never was one."""
+        return await self._file.read(lambda execute: _lease(execute, name))
 
     async def known_key_ids(self) -> frozenset[str]:
         """The ids of every hashing key that stored hashes were made with."""
@@ -173,7 +220,7 @@ class SqliteStore:
 
         await self._file.write(remember)
 
-    # -- dead letters, exports
+    # -- dead letters
 
     async def keep(self, letters: Sequence[DeadLetter]) -> int:
         """Stores the letters that are not there yet and returns how many were new; an expired one is not there."""
@@ -194,6 +241,51 @@ class SqliteStore:
         """How many live dead letters there are."""
         rows = await self._rows("SELECT COUNT(*) FROM {dead_letters} WHERE expires_at > ?", (time_text(now),))
         return int(rows[0][0])
+
+    async def dead_letters(self, *, now: datetime) -> AsyncIterator[DeadLetter]:
+        """The live dead letters, ascending by id; streamed. Rows that are none (somebody else's) are left out."""
+        last = ""
+        while True:
+            statement = f"SELECT * FROM {{dead_letters}} WHERE expires_at > ? AND id > ? ORDER BY id LIMIT {ROWS_PER_PAGE}"  # noqa: S608
+            rows = await self._rows(statement, (time_text(now), last))
+            for row in rows:
+                with suppress(TypeError, ValueError, LookupError, AttributeError):
+                    yield records.letter_of(lossless.loads(row["document"]))
+            if len(rows) < ROWS_PER_PAGE:
+                return
+            last = rows[-1]["id"]
+
+    async def remove_dead_letters(self, ids: Sequence[str]) -> int:
+        """Deletes the letters with these ids and says how many there were."""
+
+        def remove(execute: Execute) -> int:
+            keys = [records.record_id(one) for one in dict.fromkeys(ids)]
+            return sum(execute("DELETE FROM {dead_letters} WHERE id = ?", (key,)).rowcount for key in keys)
+
+        return await self._file.write(remove)
+
+    # -- runs
+
+    async def save_run(self, record: RunRecord) -> None:
+        """Writes or replaces the record."""
+        document = lossless.dumps(records.run_document(record))
+        values = (records.record_id(record.id), time_text(record.started_at), time_text(record.expires_at), document)
+        statement = "INSERT OR REPLACE INTO {runs} (id, started_at, expires_at, document) VALUES (?, ?, ?, ?)"
+        await self._rows(statement, values)
+
+    async def load_run(self, run_id: str, *, now: datetime) -> RunRecord | None:
+        """The record of a run, unless there is none or it has expired."""
+        values = (records.record_id(run_id), time_text(now))
+        rows = await self._rows("SELECT document FROM {runs} WHERE id = ? AND expires_at > ?", values)
+        return records.run_of(lossless.loads(rows[0]["document"])) if rows else None
+
+    async def recent_runs(self, *, limit: int, now: datetime) -> Sequence[RunRecord]:
+        """The live records that began last, the latest first."""
+        statement = "SELECT document FROM {runs} WHERE expires_at > ? ORDER BY started_at DESC, id DESC LIMIT ?"
+        rows = await self._rows(statement, (time_text(now), limit))
+        return [records.run_of(lossless.loads(row["document"])) for row in rows]
+
+    # -- exports
 
     async def save_package(self, package: ExportPackage) -> None:
         """Writes or replaces the record."""
@@ -248,7 +340,7 @@ class SqliteStore:
         return await sqlite_upkeep.remove(self._file, stored)
 
     async def delete_expired(self, *, now: datetime) -> int:
-        """Deletes captures and dead letters that have expired and says how many."""
+        """Deletes captures, dead letters and runs that have expired and says how many."""
         return await sqlite_upkeep.delete_expired(self._file, now)
 
     async def purge(self, *, on_deleted: Callable[[str, int], None] | None = None) -> Mapping[str, int]:
@@ -283,36 +375,43 @@ class _Fate:
     reason: str = ""
 
 
-def _upsert(execute: Execute, *, captures: Sequence[FailureCapture], now: datetime) -> list[_Fate]:
+def _upsert(execute: Execute, *, captures: Sequence[FailureCapture], now: datetime, writes: bool) -> list[_Fate]:
     outcome: list[_Fate] = []
     for capture in captures:
         try:
-            kind, document = _upsert_one(execute, capture, now)
-            outcome.append(_Fate(capture.trace_id, kind, bool(document.get("user_hashes"))))
+            kind, document, statements = _planned(execute, capture, now)
         except SkippableError as error:
             outcome.append(_Fate(capture.trace_id, "refused", reason=error.code))
+            continue
+        outcome.append(_Fate(capture.trace_id, kind, bool(document.get("user_hashes"))))
+        for statement, values in statements if writes else ():
+            execute(statement, values)
     return outcome
 
 
-def _upsert_one(execute: Execute, capture: FailureCapture, now: datetime) -> tuple[str, Mapping[str, Any]]:
-    """What became of the capture, and the document that stands now."""
+_Statements = Sequence[tuple[str, tuple[Any, ...]]]
+
+
+def _planned(execute: Execute, capture: FailureCapture, now: datetime) -> tuple[str, Mapping[str, Any], _Statements]:
+    """What becomes of the capture, the document that stands then, and the statements that make it so.
+
+    Raises:
+        SkippableError
+    """
     fitted, document = merging.fitted_document(capture)
     key = fitted.document_id
     found = execute("SELECT fingerprint, expires_at, facts FROM {raw_traces} WHERE document_id = ?", (key,))
     row = found.fetchone()
     if row is None or row["expires_at"] <= time_text(now):
-        values = row_of(key, document, now)
-        execute("DELETE FROM {raw_traces} WHERE document_id = ?", (key,))
-        execute(INSERT_CAPTURE, values)
-        return "created", document
+        clearing = ("DELETE FROM {raw_traces} WHERE document_id = ?", (key,))
+        return "created", document, (clearing, (INSERT_CAPTURE, row_of(key, document, now)))
     if row["fingerprint"] == document["fingerprint"]:
-        return "unchanged", document
+        return "unchanged", document, ()
     facts = facts_in(row)
     merged = merging.merged_document(fitted, facts)
     if merged is None:
-        return "unchanged", facts
-    execute(UPDATE_CAPTURE, (*row_of(key, merged, now), key))
-    return "updated", merged
+        return "unchanged", facts, ()
+    return "updated", merged, ((UPDATE_CAPTURE, (*row_of(key, merged, now), key)),)
 
 
 def _lease(execute: Execute, name: str) -> Lease | None:

@@ -22,15 +22,21 @@ CREATE TABLE IF NOT EXISTS {raw_traces} (
     updated_at TEXT NOT NULL, processed INTEGER NOT NULL DEFAULT 0, facts TEXT NOT NULL);
 CREATE INDEX IF NOT EXISTS {by_start} ON {raw_traces} (started_at, document_id);
 CREATE TABLE IF NOT EXISTS {dead_letters} (id TEXT PRIMARY KEY, expires_at TEXT NOT NULL, document TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS {runs} (
+    id TEXT PRIMARY KEY, started_at TEXT NOT NULL, expires_at TEXT NOT NULL, document TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS {exports} (id TEXT PRIMARY KEY, created_at TEXT NOT NULL, document TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS {checkpoints} (source TEXT PRIMARY KEY, document TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS {coverage} (source TEXT PRIMARY KEY, document TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS {leases} (name TEXT PRIMARY KEY, document TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS {keyring} (key_id TEXT PRIMARY KEY);
 CREATE TABLE IF NOT EXISTS {tombstones} (
     saved INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, erased_at TEXT NOT NULL, epoch TEXT NOT NULL,
     document TEXT NOT NULL);
 """
-_TABLES = ("raw_traces", "by_start", "dead_letters", "exports", "checkpoints", "leases", "keyring", "tombstones")
+_TABLES = (
+    "raw_traces", "by_start", "dead_letters", "runs", "exports",
+    "checkpoints", "coverage", "leases", "keyring", "tombstones",
+)  # fmt: skip
 # Source: https://sqlite.org/rescode.html
 _REFUSALS: Mapping[int, str] = {
     sqlite3.SQLITE_FULL: "the disk is full: free some space",

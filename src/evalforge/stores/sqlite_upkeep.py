@@ -30,21 +30,23 @@ class _Table:
     prefix: str = ""
 
 
-# Checkpoints are three tables here and one collection in Firestore: their keys are spelled, and sorted, as they are there.
+# Checkpoints are four tables here and one collection in Firestore: their keys are spelled, and sorted, as they are there.
 _TABLES: Mapping[str, tuple[_Table, ...]] = {
     "raw_traces": (_Table("raw_traces", "document_id"),),
     "checkpoints": (
+        _Table("coverage", "source", "coverage_"),
         _Table("keyring", "key_id", "keyring_"),
         _Table("leases", "name", "lease_"),
         _Table("checkpoints", "source", "source_"),
     ),
     "dead_letters": (_Table("dead_letters", "id"),),
+    "runs": (_Table("runs", "id"),),
     "exports": (_Table("exports", "id"),),
     "tombstones": (_Table("tombstones", "id"),),
 }
 _PAST = object()
 """Stands for the end of a table."""
-_EXPIRING = (_Table("raw_traces", "document_id"), _Table("dead_letters", "id"))
+_EXPIRING = (_Table("raw_traces", "document_id"), _Table("dead_letters", "id"), _Table("runs", "id"))
 
 
 async def documents(file: SqliteFile, collection: str, after: str | None) -> AsyncIterator[StoredDocument]:
@@ -126,7 +128,7 @@ async def remove(file: SqliteFile, stored: StoredDocument) -> bool:
 
 
 async def delete_expired(file: SqliteFile, now: datetime) -> int:
-    """Deletes captures and dead letters that have expired, a bounded number in each transaction; how many.
+    """Deletes captures, dead letters and runs that have expired, a bounded number in each transaction; how many.
 
     Raises:
         StoreUnavailableError, StoreError: some may be deleted all the same.

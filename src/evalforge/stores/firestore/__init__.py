@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
-from typing import Any
 
 from evalforge.core.capture import FailureCapture, document_id
 from evalforge.core.ports import (
     COLLECTIONS,
     Checkpoint,
+    Coverage,
     DeadLetter,
     Erasure,
     ExportPackage,
     Lease,
+    RunRecord,
     Selection,
     StoredCapture,
     StoredDocument,
@@ -53,15 +55,21 @@ class FirestoreStore:
         self._captures = f"{prefix}raw_traces"
         self._checkpoints = f"{prefix}checkpoints"
         self._dead_letters = f"{prefix}dead_letters"
+        self._runs = f"{prefix}runs"
         self._exports = f"{prefix}exports"
         self._tombstones = f"{prefix}tombstones"
         self._by_name = {name: f"{prefix}{name}" for name in COLLECTIONS}
+        self._fenced = ledger.Fenced(self._connection, self._checkpoints)
 
     # -- captures
 
     async def upsert(self, captures: Sequence[FailureCapture], *, now: datetime) -> UpsertResult:
         """Merges each capture into the stored one of its trace and writes only what changed; see `ports.Captures`."""
         return await upserting.upsert(self._connection, self._captures, captures, now)
+
+    async def compare(self, captures: Sequence[FailureCapture], *, now: datetime) -> UpsertResult:
+        """What `upsert` would make of these captures; writes nothing."""
+        return await upserting.upsert(self._connection, self._captures, captures, now, writes=False)
 
     async def get(self, trace_id: str, *, now: datetime) -> StoredCapture | None:
         """The capture of a trace, unless it has none or it has expired.
@@ -106,41 +114,60 @@ class FirestoreStore:
 
     # -- checkpoints, lease, key ids
 
-    async def load_checkpoint(self, source: str) -> Checkpoint | None:
-        """The last saved checkpoint of a source."""
-        document = await ledger.read_one(self._connection, self._checkpoints, _source_key(source))
-        return None if document is None else records.checkpoint_of(document)
+    async def load_checkpoints(self, source: str, tiers: Sequence[str]) -> Mapping[str, Checkpoint]:
+        """The last saved checkpoint of each of these tiers of a source that has one, by tier; one read for each tier."""
+        keys = {_source_key(source, tier): tier for tier in tiers}
+        found = await self._fenced.read(list(keys))
+        return {keys[key]: records.checkpoint_of(document) for key, document in found.items()}
 
-    async def save_checkpoint(self, checkpoint: Checkpoint) -> None:
-        """Replaces the source's checkpoint."""
-        document = records.checkpoint_document(checkpoint)
-        key = _source_key(checkpoint.source)
+    async def save_checkpoint(self, checkpoint: Checkpoint, *, fence: int) -> bool:
+        """Replaces the checkpoint of the same source and tier, unless a greater fence has saved it or it was purged."""
+        key = _source_key(checkpoint.source, checkpoint.tier)
+        return await self._fenced.replace(key, records.checkpoint_document(checkpoint, fence), fence)
+
+    async def load_coverage(self, source: str) -> Coverage | None:
+        """What the last backfill that did not finish has read of a source."""
+        document = await ledger.read_one(self._connection, self._checkpoints, f"coverage_{records.record_id(source)}")
+        return None if document is None else records.coverage_of(document)
+
+    async def save_coverage(self, coverage: Coverage) -> None:
+        """Replaces the source's coverage."""
+        document = records.coverage_document(coverage)
+        key = f"coverage_{records.record_id(coverage.source)}"
         await ledger.write_one(self._connection, self._checkpoints, key, lambda path: replacement(path, document))
 
-    async def acquire_lease(self, lease: Lease, *, now: datetime) -> Lease | None:
-        """None when `lease` is now held; the other lease when another token holds it and it has not expired."""
-        other: Lease | None = None
+    async def acquire_lease(self, lease: Lease, *, now: datetime) -> Lease:
+        """The lease that stands now: this one, with its fence, or that of another token which has not expired."""
+        standing = lease
 
-        def is_free(held: Lease | None) -> bool:
-            nonlocal other
-            other = held
-            return not records.is_blocked(held, lease.token, now)
+        def taken(held: Lease | None) -> Lease | None:
+            nonlocal standing
+            if held is not None and records.is_blocked(held, lease.token, now):
+                standing = held
+                return None
+            standing = records.held_next(lease, held, now)
+            return standing
 
-        taken = await self._swap_lease(lease, is_free, records.lease_document(lease))
-        return None if taken else other
+        await ledger.swap_lease(self._connection, self._checkpoints, lease.name, taken)
+        return standing
 
     async def renew_lease(self, lease: Lease, *, now: datetime) -> bool:
         """Extends the lease to `lease.expires_at`; False when this token does not hold it any more."""
-        return await self._swap_lease(lease, lambda held: _is_of(held, lease), records.lease_document(lease))
+        return await self._swap_own(lease, lambda held: lease)
 
     async def release_lease(self, lease: Lease) -> None:
-        """Gives the lease back; nothing happens when it is not held by this token."""
-        await self._swap_lease(lease, lambda held: _is_of(held, lease), None)
+        """Gives the lease back; nothing happens when it is not held by this token. Its fence is remembered."""
+        await self._swap_own(lease, records.given_back)
 
-    async def _swap_lease(
-        self, lease: Lease, may_write: Callable[[Lease | None], bool], document: dict[str, Any] | None
-    ) -> bool:
-        return await ledger.swap_lease(self._connection, self._checkpoints, lease.name, may_write, document)
+    async def _swap_own(self, lease: Lease, next_of: Callable[[Lease], Lease]) -> bool:
+        def own(held: Lease | None) -> Lease | None:
+            return next_of(held) if held is not None and held.token == lease.token else None
+
+        return await ledger.swap_lease(self._connection, self._checkpoints, lease.name, own) is not None
+
+    async def held_lease(self, name: str) -> Lease | None:
+        """The lease of that name as it stands, given back or expired ones too; None when there never was one."""
+        return await ledger.held_lease(self._connection, self._checkpoints, name)
 
     async def known_key_ids(self) -> frozenset[str]:
         """The ids of every hashing key that stored hashes were made with."""
@@ -153,7 +180,7 @@ class FirestoreStore:
             added = sorted(key_ids)
             await ledger.write_one(self._connection, self._checkpoints, _KEYRING, lambda path: union(path, "key_ids", added))
 
-    # -- dead letters, exports
+    # -- dead letters
 
     async def keep(self, letters: Sequence[DeadLetter]) -> int:
         """Stores the letters that are not there yet and returns how many were new; an expired one is not there."""
@@ -162,6 +189,40 @@ class FirestoreStore:
     async def dead_letter_count(self, *, now: datetime) -> int:
         """How many live dead letters there are."""
         return await reader.count_live(self._connection, self._dead_letters, now)
+
+    async def dead_letters(self, *, now: datetime) -> AsyncIterator[DeadLetter]:
+        """The live dead letters, ascending by id; streamed. Documents that are none (somebody else's) are left out."""
+        async for page in reader.documents_by_name(self._connection, self._dead_letters):
+            for found in page:
+                if not reader.has_expired(found, now):
+                    with suppress(TypeError, ValueError, LookupError, AttributeError):
+                        yield records.letter_of(decode_fields(found.fields))
+
+    async def remove_dead_letters(self, ids: Sequence[str]) -> int:
+        """Deletes the letters with these ids and says how many there were."""
+        return await erasing.delete_present(self._connection, self._dead_letters, [records.record_id(one) for one in ids])
+
+    # -- runs
+
+    async def save_run(self, record: RunRecord) -> None:
+        """Writes or replaces the record."""
+        document = records.run_document(record)
+        key = records.record_id(record.id)
+        await ledger.write_one(self._connection, self._runs, key, lambda path: replacement(path, document))
+
+    async def load_run(self, run_id: str, *, now: datetime) -> RunRecord | None:
+        """The record of a run, unless there is none or it has expired."""
+        document = await ledger.read_one(self._connection, self._runs, records.record_id(run_id))
+        record = None if document is None else records.run_of(document)
+        return record if record is not None and record.expires_at > now else None
+
+    async def recent_runs(self, *, limit: int, now: datetime) -> Sequence[RunRecord]:
+        """The live records that began last, the latest first."""
+        found = await reader.newest_documents(self._connection, self._runs, "started_at", limit)
+        runs = [records.run_of(decode_fields(document.fields)) for document in found]
+        return [record for record in runs if record.expires_at > now]
+
+    # -- exports
 
     async def save_package(self, package: ExportPackage) -> None:
         """Writes or replaces the record."""
@@ -241,9 +302,5 @@ class FirestoreStore:
         await self._connection.close()
 
 
-def _is_of(held: Lease | None, lease: Lease) -> bool:
-    return held is not None and held.token == lease.token
-
-
-def _source_key(source: str) -> str:
-    return f"source_{records.record_id(source)}"
+def _source_key(source: str, tier: str) -> str:
+    return f"source_{records.checkpoint_key(source, tier)}"

@@ -109,12 +109,8 @@ async def delete_captures(
     Raises:
         StoreUnavailableError, StoreError: some may be deleted all the same.
     """
-    await connection.client()
-    count = 0
     wanted = dict.fromkeys(trace_id for trace_id in trace_ids if lossless.is_unicode(trace_id))
-    paths = [connection.document_path(captures, document_id(trace_id)) for trace_id in wanted]
-    for part in _parts(paths, PATHS_PER_READ):
-        count += await delete(connection, await reader.read_documents(connection, part, names_only=True))
+    count = await delete_present(connection, captures, [document_id(trace_id) for trace_id in wanted])
     for hashes in _hash_parts(user_hashes):
         count += await _delete_matching(connection, captures, reader.array_holds_any("user_hashes", hashes))
     return count
@@ -130,6 +126,19 @@ async def delete_dead_letters(connection: Connection, dead_letters: str, trace_i
     wanted = list(dict.fromkeys(trace_id for trace_id in trace_ids if lossless.is_unicode(trace_id)))
     for part in _parts(wanted, reader.VALUES_PER_FILTER):
         count += await _delete_matching(connection, dead_letters, reader.is_one_of("trace_id", part))
+    return count
+
+
+async def delete_present(connection: Connection, collection: str, keys: Sequence[str]) -> int:
+    """Deletes the documents with these keys; how many there were. One read for each key.
+
+    Raises:
+        StoreUnavailableError, StoreError: some may be deleted all the same.
+    """
+    await connection.client()
+    count = 0
+    for part in _parts([connection.document_path(collection, key) for key in dict.fromkeys(keys)], PATHS_PER_READ):
+        count += await delete(connection, await reader.read_documents(connection, part, names_only=True))
     return count
 
 

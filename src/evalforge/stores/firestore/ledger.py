@@ -1,4 +1,4 @@
-"""What the small documents of a run need more than one call for: the lease, and dead letters that are kept once."""
+"""What the small documents of a run need more than one call for: leases, fenced checkpoints, letters that are kept once."""
 
 from __future__ import annotations
 
@@ -36,13 +36,9 @@ async def write_one(connection: Connection, collection: str, key: str, write_of:
 
 
 async def swap_lease(
-    connection: Connection,
-    collection: str,
-    name: str,
-    may_write: Callable[[Lease | None], bool],
-    document: Mapping[str, Any] | None,
-) -> bool:
-    """Whether `document` (or nothing, for None) now stands in place of the lease that `may_write` was asked about last.
+    connection: Connection, collection: str, name: str, next_of: Callable[[Lease | None], Lease | None]
+) -> Lease | None:
+    """The lease that stands in place of the one that `next_of` was asked about last; it says None to leave that alone.
 
     Every write is guarded by the version that was read, so of two that try at once one is asked again.
 
@@ -50,24 +46,19 @@ async def swap_lease(
         StoreUnavailableError, StoreError
     """
     await connection.client()
-    path = connection.document_path(collection, f"lease_{records.record_id(name)}")
+    path = _lease_path(connection, collection, name)
     clock = asyncio.get_running_loop().time
     deadline = clock() + connection.timeout_s
     for delay_s in delays():
         found = (await reader.read_documents(connection, [path])).get(path)
-        if not may_write(None if found is None else records.lease_of(decode_fields(found.fields))):
-            return False
-        if document is not None:
-            write = (
-                writer.creation(path, document) if found is None else writer.replacement(path, document, found.update_time)
-            )
-        elif found is not None:
-            write = writer.deletion(path, found.update_time)
-        else:
-            return True
+        lease = next_of(None if found is None else records.lease_of(decode_fields(found.fields)))
+        if lease is None:
+            return None
+        document = records.lease_document(lease)
+        write = writer.creation(path, document) if found is None else writer.replacement(path, document, found.update_time)
         [outcome] = await writer.write_all(connection, [write])
         if outcome.fate is Fate.WRITTEN:
-            return True
+            return lease
         if outcome.fate is Fate.REFUSED:
             raise StoreError(f"{connection} refused the lease ({outcome.reason})")
         if clock() + delay_s >= deadline:
@@ -76,6 +67,84 @@ async def swap_lease(
     raise StoreUnavailableError(
         f"{connection}: other runs kept changing the lease for {connection.timeout_s:g} s", retry_after_s=RETRY_AFTER_S
     )
+
+
+async def held_lease(connection: Connection, collection: str, name: str) -> Lease | None:
+    """The lease of that name as it stands.
+
+    Raises:
+        StoreUnavailableError, StoreError
+    """
+    await connection.client()
+    path = _lease_path(connection, collection, name)
+    found = (await reader.read_documents(connection, [path])).get(path)
+    return None if found is None else records.lease_of(decode_fields(found.fields))
+
+
+def _lease_path(connection: Connection, collection: str, name: str) -> str:
+    return connection.document_path(collection, f"lease_{records.record_id(name)}")
+
+
+class Fenced:
+    """Documents of one collection that only the holder of the greatest fence may replace, each at the cost of one write.
+
+    It remembers the versions that it has read and written, so that the guard needs no read.
+    """
+
+    def __init__(self, connection: Connection, collection: str) -> None:
+        self._connection = connection
+        self._collection = collection
+        self._versions: dict[str, Any] = {}
+
+    async def read(self, keys: Sequence[str]) -> dict[str, dict[str, Any]]:
+        """The documents that are there, by key; one read for each key.
+
+        Raises:
+            StoreUnavailableError, StoreError
+        """
+        await self._connection.client()
+        paths = {self._connection.document_path(self._collection, key): key for key in keys}
+        documents = {}
+        for path, found in (await reader.read_documents(self._connection, list(paths))).items():
+            self._versions[paths[path]] = found.update_time
+            documents[paths[path]] = decode_fields(found.fields)
+        return documents
+
+    async def replace(self, key: str, document: Mapping[str, Any], fence: int) -> bool:
+        """Whether the document stands now; False where a greater fence has written it, or what was known there is gone.
+
+        Raises:
+            StoreUnavailableError, StoreError
+        """
+        connection = self._connection
+        await connection.client()
+        path = connection.document_path(self._collection, key)
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + connection.timeout_s
+        for delay_s in delays():
+            version = self._versions.get(key)
+            write = writer.creation(path, document) if version is None else writer.replacement(path, document, version)
+            [outcome] = await writer.write_all(connection, [write])
+            if outcome.fate is Fate.WRITTEN:
+                self._versions[key] = outcome.update_time
+                return True
+            if outcome.fate is Fate.REFUSED:
+                raise StoreError(f"{connection} refused {self._collection}/{key} ({outcome.reason})")
+            found = (await reader.read_documents(connection, [path])).get(path)
+            if found is None:
+                if version is not None:
+                    return False
+            else:
+                if decode_fields(found.fields).get("fence", 0) > fence:
+                    return False
+                # An answer that was lost on its way, or an earlier holder's last word.
+                self._versions[key] = found.update_time
+            if clock() + delay_s >= deadline:
+                break
+            await asyncio.sleep(delay_s)
+        raise StoreUnavailableError(
+            f"{connection}: others kept changing a checkpoint for {connection.timeout_s:g} s", retry_after_s=RETRY_AFTER_S
+        )
 
 
 async def keep_letters(connection: Connection, collection: str, letters: Sequence[DeadLetter]) -> int:

@@ -53,8 +53,12 @@ class _Planned:
     tally: list[str]
 
 
-async def upsert(connection: Connection, collection: str, captures: Sequence[FailureCapture], now: datetime) -> UpsertResult:
+async def upsert(
+    connection: Connection, collection: str, captures: Sequence[FailureCapture], now: datetime, *, writes: bool = True
+) -> UpsertResult:
     """What became of each capture; one read for each, and one write where something changed.
+
+    Without `writes` what would become of it: then nothing is written.
 
     Raises:
         StoreUnavailableError, StoreError: some captures may be written all the same.
@@ -66,7 +70,7 @@ async def upsert(connection: Connection, collection: str, captures: Sequence[Fai
 
     async def one_chunk(chunk: Sequence[FailureCapture]) -> None:
         async with gate:
-            await _upsert_chunk(connection, collection, chunk, now, tally)
+            await _upsert_chunk(connection, collection, chunk, now, tally, writes=writes)
 
     chunks = (merged[at : at + CAPTURES_PER_CHUNK] for at in range(0, len(merged), CAPTURES_PER_CHUNK))
     tasks = [asyncio.create_task(one_chunk(chunk)) for chunk in chunks]
@@ -80,7 +84,13 @@ async def upsert(connection: Connection, collection: str, captures: Sequence[Fai
 
 
 async def _upsert_chunk(
-    connection: Connection, collection: str, captures: Sequence[FailureCapture], now: datetime, tally: _Tally
+    connection: Connection,
+    collection: str,
+    captures: Sequence[FailureCapture],
+    now: datetime,
+    tally: _Tally,
+    *,
+    writes: bool,
 ) -> None:
     wanted: dict[str, _Wanted] = {}
     for capture in captures:
@@ -106,13 +116,16 @@ async def _upsert_chunk(
                 del wanted[path]
             else:
                 planned.append(plan)
+        if not writes:
+            for plan in planned:
+                _note(plan, wanted.pop(plan.path).capture.trace_id, tally)
+            return
         for plan, outcome in zip(planned, await writer.write_all(connection, [plan.write for plan in planned]), strict=True):
             if outcome.fate is Fate.CONFLICT:
                 continue
             trace_id = wanted.pop(plan.path).capture.trace_id
             if outcome.fate is Fate.WRITTEN:
-                plan.tally.append(trace_id)
-                tally.note_users(trace_id, plan.document)
+                _note(plan, trace_id, tally)
             else:
                 tally.refused.append((trace_id, outcome.reason))
         if wanted:
@@ -123,6 +136,11 @@ async def _upsert_chunk(
                     retry_after_s=RETRY_AFTER_S,
                 )
             await asyncio.sleep(delay_s)
+
+
+def _note(plan: _Planned, trace_id: str, tally: _Tally) -> None:
+    plan.tally.append(trace_id)
+    tally.note_users(trace_id, plan.document)
 
 
 def _plan(path: str, wanted: _Wanted, stored: Any, now: datetime, tally: _Tally) -> _Planned | None:

@@ -45,10 +45,11 @@ class Fate(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """The fate of one write and, where refused, the reason code."""
+    """The fate of one write: where refused with the reason code, where written with the version that stands now."""
 
     fate: Fate
     reason: str = ""
+    update_time: Any = None
 
 
 def creation(path: str, document: Mapping[str, Any]) -> Any:
@@ -148,31 +149,45 @@ async def _write_batch(connection: Connection, batch: _Batch) -> dict[int, Outco
     deadline = clock() + connection.timeout_s
     outcomes: dict[int, Outcome] = {}
     pending = batch
+    unwritten: list[int] = []
     for delay_s in delays():
-        codes = await _send(connection, pending, deadline - clock())
-        if codes is None:
+        try:
+            answers = await _send(connection, pending, deadline - clock())
+        except StoreUnavailableError as error:
+            if not unwritten:
+                raise
+            raise _not_taken(connection, len(pending), unwritten) from error  # what it answered before says more
+        if answers is None:
             # One malformed write fails the whole request: halve until it stands alone.
             if len(pending) == 1:
                 return outcomes | dict.fromkeys(pending, Outcome(Fate.REFUSED, INVALID))
             for half in _halves(pending):
                 outcomes |= await _write_batch(connection, half)
             return outcomes
-        outcomes |= {position: _outcome(connection, code) for position, code in codes.items() if code not in TRANSIENT_CODES}
+        outcomes |= {
+            position: _outcome(connection, *answer)
+            for position, answer in answers.items()
+            if answer[0] not in TRANSIENT_CODES
+        }
         pending = {position: write for position, write in pending.items() if position not in outcomes}
         if not pending:
             break
+        unwritten = sorted({code for code, _ in answers.values()} & TRANSIENT_CODES)
         if clock() + delay_s >= deadline:
-            unwritten = sorted(set(codes.values()) & TRANSIENT_CODES)
-            raise StoreUnavailableError(
-                f"{connection} did not take {len(pending)} writes in {connection.timeout_s:g} s (gRPC codes {unwritten})",
-                retry_after_s=RETRY_AFTER_S,
-            )
+            raise _not_taken(connection, len(pending), unwritten)
         await asyncio.sleep(delay_s)
     return outcomes
 
 
-async def _send(connection: Connection, batch: _Batch, patience_s: float) -> dict[int, int] | None:
-    """The gRPC code of each write, or None when the request as a whole was malformed."""
+def _not_taken(connection: Connection, count: int, codes: Sequence[int]) -> StoreUnavailableError:
+    return StoreUnavailableError(
+        f"{connection} did not take {count} writes in {connection.timeout_s:g} s (gRPC codes {list(codes)})",
+        retry_after_s=RETRY_AFTER_S,
+    )
+
+
+async def _send(connection: Connection, batch: _Batch, patience_s: float) -> dict[int, tuple[int, Any]] | None:
+    """The gRPC code and the new version of each write, or None when the request as a whole was malformed."""
     request = PbBatchWriteRequest(database=connection.database_path, writes=batch.values())
 
     async def attempt(client: Any, timeout_s: float) -> Any:
@@ -186,13 +201,16 @@ async def _send(connection: Connection, batch: _Batch, patience_s: float) -> dic
     response = await connection.call(attempt, patience_s=max(0.01, patience_s))
     if response is None:
         return None
-    statuses = types.BatchWriteResponse.pb(response).status
-    return dict(zip(batch, (status.code for status in statuses), strict=True))
+    answer = types.BatchWriteResponse.pb(response)
+    versions = [result.update_time for result in answer.write_results]
+    versions += [None] * (len(answer.status) - len(versions))  # a batch of which nothing was written may have none
+    codes = (status.code for status in answer.status)
+    return dict(zip(batch, zip(codes, versions, strict=True), strict=True))
 
 
-def _outcome(connection: Connection, code: int) -> Outcome:
+def _outcome(connection: Connection, code: int, update_time: Any) -> Outcome:
     if code == _OK:
-        return Outcome(Fate.WRITTEN)
+        return Outcome(Fate.WRITTEN, update_time=update_time)
     if code in _CONFLICTS:
         return Outcome(Fate.CONFLICT)
     if code == _PERMISSION_DENIED:

@@ -1,0 +1,36 @@
+"""Runs: what is read when, under which lease and within which budget, and what is said of it afterwards."""
+
+from evalforge.runs.history import RUN_RETENTION_DAYS, shown_state
+from evalforge.runs.lease import (
+    BACKFILL_LEASE_NAME,
+    LEASE_LIFETIME_S,
+    LEASE_NAME,
+    Held,
+    default_holder,
+    held_lease,
+    taken_lease,
+)
+from evalforge.runs.report import INCOMPLETE, NO_SALT_HINT, RunProgress, RunReport, iso_of
+from evalforge.runs.running import Budget, Order, check_keys, new_run_id, run
+
+__all__ = [
+    "BACKFILL_LEASE_NAME",
+    "INCOMPLETE",
+    "LEASE_LIFETIME_S",
+    "LEASE_NAME",
+    "NO_SALT_HINT",
+    "RUN_RETENTION_DAYS",
+    "Budget",
+    "Held",
+    "Order",
+    "RunProgress",
+    "RunReport",
+    "check_keys",
+    "default_holder",
+    "held_lease",
+    "iso_of",
+    "new_run_id",
+    "run",
+    "shown_state",
+    "taken_lease",
+]

@@ -1,0 +1,47 @@
+"""The history of runs: what ran, when, by whom, and what came of it."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from evalforge.core.ports import Lease, RunRecord, RunState, Store
+from evalforge.errors import EvalForgeError
+from evalforge.events import emit
+from evalforge.runs.report import RunReport
+
+RUN_RETENTION_DAYS = 30
+
+
+def record_of(report: RunReport) -> RunRecord:
+    """The record of a run as its report stands; without the examples of a dry run, which is not kept anyway."""
+    return RunRecord(
+        id=report.run_id,
+        state=report.state,
+        plan=report.plan,
+        holder=report.holder,
+        asked_by=report.asked_by,
+        started_at=report.started_at,
+        finished_at=report.finished_at,
+        expires_at=report.started_at + timedelta(days=RUN_RETENTION_DAYS),
+        report=report.document() if report.finished_at is not None else {},
+    )
+
+
+async def keep_record(store: Store, report: RunReport) -> None:
+    """Stores the record; where that fails the run goes on, and the log says so: its captures matter more."""
+    try:
+        await store.save_run(record_of(report))
+    except EvalForgeError as error:
+        emit("run.not_recorded", run_id=report.run_id, code=error.code)
+
+
+ABANDONED = "abandoned"
+"""What a run is called that was never finished: its process died, or lost its lease for good."""
+
+
+def shown_state(record: RunRecord, lease: Lease | None, now: datetime) -> RunState | str:
+    """The state of a run as people should read it; `lease` is the one that runs hold, as it stands now."""
+    if record.state != "running":
+        return record.state
+    is_held = lease is not None and lease.holder == record.holder and bool(lease.token) and lease.expires_at > now
+    return record.state if is_held else ABANDONED

@@ -1,0 +1,185 @@
+"""What a run says of itself: live progress, and the report at its end."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from evalforge.core.plans import Due
+from evalforge.core.ports import RunState
+from evalforge.core.window import Window, iso_ms
+from evalforge.ingest import Tally
+from evalforge.users import Lookup
+
+NO_SALT_HINT = (
+    "PII_SALT is not set: user ids are dropped and user_hash stays empty. Set it to a secret of at least 32 bytes and every "
+    "capture says which (pseudonymous) user it hit, counts affected users and can be found for erasure."
+)
+
+INCOMPLETE = {
+    "time_budget": "RUN_BUDGET_S is used up; the next run goes on from here",
+    "cap": "MAX_CAPTURES_PER_RUN is reached; the next run goes on from here",
+    "stopped": "the run was asked to stop; the next run goes on from here",
+    "lease_lost": "another run took over",
+    "gone": "Datadog no longer holds a part that no run has read: it keeps 15 days; `gone` says which",
+    "partial": "Datadog gave partial pages to the end; run again",
+    "filter_gaps": "the query misses failures that a sample without it found; set DATADOG_FILTER=scan, or EVALUATIONS",
+    "query_mode": "DATADOG_FILTER=query cannot know what the query misses; auto and scan can",
+    "error": "the run ended with an error; what it stored stays, the next run goes on",
+}
+"""Why a report may say `complete: false`, and what follows."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunProgress:
+    """What is known after a stored page, for live display. `position` is 0 to 1 of the present window, by time."""
+
+    source: str
+    tier: str
+    step: str
+    position: float
+    tally: Tally
+    request_count: int
+    rate_limit: dict[str, float | str]
+
+
+@dataclass(slots=True)
+class TierReading:
+    """What a run made of one tier of one source: the windows that were due, and whether they were read to their end."""
+
+    source: str
+    due: Due
+    finished: bool = False
+
+    def document(self) -> dict[str, Any]:
+        """The reading as plain JSON values."""
+        return {
+            "source": self.source,
+            "tier": self.due.tier.name,
+            "reach": self.due.tier.reach,
+            "windows": [_bounds(window) for window, _ in self.due.windows],
+            "finished": self.finished,
+        }
+
+
+@dataclass(slots=True)
+class Rehearsed:
+    """What a dry run would have done: failing spans by signal, and the first captures of each failure type."""
+
+    signals: Counter[str] = field(default_factory=Counter)
+    examples: list[dict[str, Any]] = field(default_factory=list)
+
+    def document(self) -> dict[str, Any]:
+        """The rehearsal as plain values."""
+        return {"signals": dict(sorted(self.signals.items())), "examples": self.examples}
+
+
+@dataclass(slots=True)
+class RunReport:
+    """What one run did. `complete` is True only if every failing trace of the window is known to be captured.
+
+    `incomplete_because` holds codes of `INCOMPLETE`. `error` is None, or code, message, http_status, exit_code and
+    retry_after_s of what ended the run; what was stored before stays stored. `user_lookup` is None when users
+    were not looked up on roots. `expired` is how many documents were deleted because their time was over. `rehearsed` is
+    None except in a dry run, in which counts say what would have become of the captures.
+    """
+
+    run_id: str
+    plan: str
+    holder: str
+    asked_by: str
+    window: Window
+    started_at: datetime
+    filter_mode: str
+    user_hash_enabled: bool
+    finished_at: datetime | None = None
+    duration_s: float = 0.0
+    tally: Tally = field(default_factory=Tally)
+    sources: list[dict[str, Any]] = field(default_factory=list)
+    incomplete_because: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    error: dict[str, Any] | None = None
+    user_lookup: Lookup | None = None
+    expired: int = 0
+    readings: list[TierReading] = field(default_factory=list)
+    rehearsed: Rehearsed | None = None
+
+    def note(self, code: str) -> None:
+        """Adds a code of `INCOMPLETE`, once."""
+        if code not in self.incomplete_because:
+            self.incomplete_because.append(code)
+
+    @property
+    def gone(self) -> list[TierReading]:
+        """The readings that found a part which Datadog no longer holds."""
+        return [reading for reading in self.readings if reading.due.gone is not None]
+
+    @property
+    def state(self) -> RunState:
+        """How the run stands in the history."""
+        if self.finished_at is None:
+            return "running"
+        return "failed" if self.error else "complete" if self.complete else "incomplete"
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing is known to be missing."""
+        return not self.incomplete_because
+
+    def document(self) -> dict[str, Any]:
+        """The report as plain JSON values."""
+        tally = self.tally
+        return {
+            "run_id": self.run_id,
+            "plan": self.plan,
+            "dry_run": self.rehearsed is not None,
+            "holder": self.holder,
+            "asked_by": self.asked_by,
+            "window": _bounds(self.window),
+            "readings": [reading.document() for reading in self.readings],
+            "gone": [{"source": one.source, **_bounds(one.due.gone)} for one in self.gone if one.due.gone is not None],
+            "started_at": iso_of(self.started_at),
+            "finished_at": iso_of(self.finished_at) if self.finished_at else None,
+            "duration_s": round(self.duration_s, 3),
+            "filter": self.filter_mode,
+            "complete": self.complete,
+            "incomplete_because": [{"code": code, "meaning": INCOMPLETE[code]} for code in self.incomplete_because],
+            "items": {
+                "fetched": tally.fetched,
+                "healthy": tally.healthy,
+                "failing": tally.failing,
+                "rejected": tally.rejected,
+            },
+            "captures": {
+                "created": tally.created,
+                "updated": tally.updated,
+                "unchanged": tally.unchanged,
+                "refused": tally.refused,
+                "kept_out": tally.kept_out,
+                "created_by_type": dict(sorted(tally.by_type.items())),
+            },
+            "expired": self.expired,
+            "sources": self.sources,
+            "filter_gaps": sorted({gap for source in self.sources for gap in source["filter_gaps"]}),
+            "request_count": sum(source["request_count"] for source in self.sources),
+            "retry_count": sum(source["retry_count"] for source in self.sources),
+            "user_hash": {
+                "enabled": self.user_hash_enabled,
+                "hint": None if self.user_hash_enabled else NO_SALT_HINT,
+                "lookup": self.user_lookup.document() if self.user_lookup else None,
+            },
+            "warnings": self.warnings,
+            "error": self.error,
+            "rehearsal": self.rehearsed.document() if self.rehearsed is not None else None,
+        }
+
+
+def _bounds(window: Window) -> dict[str, str]:
+    return {"from": iso_ms(window.from_ms), "to": iso_ms(window.to_ms)}
+
+
+def iso_of(instant: datetime) -> str:
+    """An aware datetime as ISO 8601 in UTC with milliseconds and a Z."""
+    return instant.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
