@@ -8,8 +8,9 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
-from evalforge.core import sites
+from evalforge.core import callers, sites
 from evalforge.core.ports import FilterMode
 from evalforge.core.privacy import modes
 from evalforge.core.signals import Limits, Thresholds
@@ -175,6 +176,41 @@ def _loopback_address(text: str) -> str:
     if not colon or not port.isdecimal() or not 0 < int(port) < 65536 or not sites.is_loopback(host.strip("[]").lower()):
         raise _WrongError
     return f"{host}:{port}"
+
+
+GOOGLE_CERTS_URL = "https://www.googleapis.com/oauth2/v1/certs"
+"""Where Google publishes the keys that its ID tokens are signed with, as certificates by key id.
+
+Source: https://developers.google.com/identity/gsi/web/guides/verify-google-id-token
+"""
+
+
+def _certs_url(text: str) -> str:
+    try:
+        is_local = sites.is_loopback(urlsplit(text).hostname or "")
+        if text != GOOGLE_CERTS_URL and not is_local:
+            raise _WrongError
+        return sites.validated_api_url(text) if is_local else text
+    except ValueError as wrong:
+        raise _WrongError from wrong
+
+
+def _rows(parse: Callable[[str], tuple[Any, ...]]) -> Callable[[str], tuple[Any, ...]]:
+    def parsed(text: str) -> tuple[Any, ...]:
+        try:
+            return parse(text)
+        except ValueError as wrong:
+            raise _WrongError(str(wrong)) from wrong
+
+    return parsed
+
+
+def _spelled_keys(rows: tuple[callers.KeyRow, ...]) -> str:
+    return f"set, {len(rows)} key(s) of {', '.join(dict.fromkeys(row.caller.name for row in rows))}"
+
+
+def _spelled_accounts(accounts: tuple[callers.Caller, ...]) -> str:
+    return ",".join(f"{caller.name}={'+'.join(sorted(caller.roles))}" for caller in accounts)
 
 
 def _destinations(text: str) -> tuple[tuple[str, str], ...]:
@@ -463,7 +499,7 @@ SETTINGS: tuple[Setting, ...] = (
         "HOST",
         "127.0.0.1",
         "address that the service listens on",
-        "a loopback address or name",
+        "a loopback address; others need SERVICE_API_KEYS, SERVICE_OIDC_CALLERS or SERVICE_CALLERS_CHECKED_BY=platform",
         _matching(r"[A-Za-z0-9.:\-\[\]]{1,253}"),
     ),
     Setting("PORT", "8000", "port that the service listens on", "a whole number from 0 to 65535", _integer(0, 65_535)),
@@ -473,6 +509,45 @@ SETTINGS: tuple[Setting, ...] = (
         "names besides loopback ones that requests may give as Host",
         "host names separated by commas",
         _names(_HOST_NAME),
+    ),
+    Setting(
+        "SERVICE_API_KEYS",
+        "",
+        "who may call the service with a key: the digest of each key, with a name and roles; several may share a name",
+        callers.KEY_ROWS_WANTS,
+        _rows(callers.parse_key_rows),
+        secret=True,
+        spell=_spelled_keys,
+    ),
+    Setting(
+        "SERVICE_OIDC_AUDIENCE",
+        "",
+        "the audience that Google's ID tokens must be made for, such as the service's URL; goes with SERVICE_OIDC_CALLERS",
+        "1 to 500 printable characters without spaces",
+        _matching(r"[\x21-\x7e]{1,500}"),
+    ),
+    Setting(
+        "SERVICE_OIDC_CALLERS",
+        "",
+        "which service accounts may call with a Google ID token, and their roles; goes with SERVICE_OIDC_AUDIENCE",
+        callers.ACCOUNTS_WANTS,
+        _rows(callers.parse_accounts),
+        spell=_spelled_accounts,
+    ),
+    Setting(
+        "SERVICE_OIDC_CERTS_URL",
+        GOOGLE_CERTS_URL,
+        "where the keys that ID tokens are signed with are fetched",
+        "Google's own address, or an http(s) URL on loopback",
+        _certs_url,
+    ),
+    Setting(
+        "SERVICE_CALLERS_CHECKED_BY",
+        "service",
+        "platform: whatever is in front lets only callers through that may do everything, so the service may listen on a "
+        "public address without callers of its own",
+        "service or platform",
+        _one_of("service", "platform"),
     ),
     Setting(
         "LOG_FORMAT",
@@ -528,6 +603,11 @@ class Settings:
     host: str = "127.0.0.1"
     port: int = 8000
     public_hosts: tuple[str, ...] = ()
+    service_api_keys: tuple[callers.KeyRow, ...] = ()
+    service_oidc_audience: str | None = None
+    service_oidc_callers: tuple[callers.Caller, ...] = ()
+    service_oidc_certs_url: str = GOOGLE_CERTS_URL
+    service_callers_checked_by: Literal["service", "platform"] = "service"
     log_format: Literal["json", "console"] = "json"
     given: frozenset[str] = field(default=frozenset(), compare=False)
     """The names of the settings that the environment gave, to tell a default from a choice."""
@@ -564,9 +644,22 @@ class Settings:
         except ValueError as wrong:
             if not any(problem.startswith(("PII_TEXT_ALLOWLIST", "PII_TEXT_OPEN")) for problem in problems):
                 problems.append(_problem(_ROW["PII_TEXT_OPEN"], environment["PII_TEXT_OPEN"].strip(), str(wrong)))
+        for name, other in _TOGETHER:
+            if name in given and other not in given:
+                problems.append(f"{other}: got nothing; wants {_ROW[other].wants}, since {name} is set")
         if problems:
             raise SettingsError(problems)
         return cls(**values, given=frozenset(given))
+
+    @classmethod
+    def of_callers(cls, environment: Mapping[str, str] | None = None) -> Settings:
+        """Only the settings that say who may call the service; the rest are defaults, whatever the environment says.
+
+        Raises:
+            SettingsError: one of them is wrong. Who may come in is never guessed.
+        """
+        environment = os.environ if environment is None else environment
+        return cls.from_environment({name: environment.get(name, "") for name in _ROW if name.startswith("SERVICE_")})
 
     @property
     def thresholds(self) -> Thresholds:
@@ -602,6 +695,10 @@ class Settings:
         return {setting.name: _shown(setting, getattr(self, setting.attribute)) for setting in SETTINGS}
 
 
+_TOGETHER = (
+    ("SERVICE_OIDC_AUDIENCE", "SERVICE_OIDC_CALLERS"),
+    ("SERVICE_OIDC_CALLERS", "SERVICE_OIDC_AUDIENCE"),
+)
 _USER_INFO = re.compile(r"//.*@", re.DOTALL)
 _ROW = {setting.name: setting for setting in SETTINGS}
 
@@ -636,7 +733,7 @@ def _problem(setting: Setting, text: str, why: str) -> str:
 def _shown(setting: Setting, value: Any) -> str:
     if isinstance(value, Secret):
         return f"set, {value.reveal()}" if value.is_reference else "set"
-    if setting.secret or value is None or value == ():
+    if value is None or value == ():
         return "unset"
     if setting.spell is not None:
         return setting.spell(value)

@@ -14,7 +14,9 @@ EvalForgeError
 │   └── ErasedMeanwhileError   what was being exported was erased meanwhile
 ├── SkippableError             this one item only: it becomes a dead letter, the run goes on
 └── RequestError               the caller's mistake: the request must change
-    └── NotFoundError          what the request names does not exist
+    ├── NotFoundError          what the request names does not exist
+    ├── TooLargeError          the request has more bytes than are taken
+    └── MissingRoleError       the caller may not do this
 
 The first level says what to do; the leaf says why. Each class carries `exit_code` (for the command line) and
 `http_status` (for the service) exactly once. Messages carry ids, counts, codes and setting names; never the text of a
@@ -171,3 +173,21 @@ class NotFoundError(RequestError):
 
     http_status = 404
     code = "not_found"
+
+
+class TooLargeError(RequestError):
+    """The request has more bytes than are taken."""
+
+    http_status = 413
+    code = "too_large"
+
+
+class MissingRoleError(RequestError):
+    """The caller may come in, but not do this. `role` is the one that is missing."""
+
+    http_status = 403
+    code = "missing_role"
+
+    def __init__(self, role: str) -> None:
+        super().__init__(f"this needs the role {role}, which this caller does not have")
+        self.role = role

@@ -117,10 +117,34 @@ EVENTS: tuple[Event, ...] = (
         "a window was read without a query and compared with what the query finds",
     ),
     Event("store.purged", "WARNING", ("holder", *COLLECTIONS), "everything under the prefix was deleted"),
-    Event("service.started", "INFO", ("host", "port", "store", "site"), "the service listens"),
+    Event("service.started", "INFO", ("host", "port", "store", "site", "callers"), "the service listens"),
     Event("service.misconfigured", "ERROR", ("problems",), "the service runs, but its settings are wrong: /health says 500"),
     Event("service.stopped", "INFO", (), "the service ended"),
     Event("request.failed", "ERROR", ("request_id", "route", "code"), "a request met an error that nobody expected"),
+    Event(
+        "caller.admitted",
+        "INFO",
+        ("request_id", "route", "caller"),
+        "a caller that settings name was let through to a route that changes something",
+    ),
+    Event(
+        "caller.refused",
+        "WARNING",
+        ("request_id", "route", "reason", "count"),
+        "requests were refused for want of a caller or a role; one line a minute for each route and reason, counted",
+    ),
+    Event(
+        "service.busy",
+        "WARNING",
+        ("request_id", "count"),
+        "requests were turned away because too many were going on; one line a minute, with their number",
+    ),
+    Event(
+        "signing_keys.failed",
+        "WARNING",
+        ("code", "usable"),
+        "the keys that ID tokens are checked with could not be fetched; usable says whether earlier ones go on",
+    ),
     Event("health.failed", "WARNING", ("part", "code"), "a health probe failed"),
     Event(
         "export.written", "INFO", ("package_id", "destination", "format", "count", "sha256"), "an export package is there"

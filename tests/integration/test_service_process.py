@@ -202,7 +202,7 @@ def test_wrong_fields_are_refused_before_anything_is_read(
 
 
 def test_a_large_body_is_refused(shared_service: Service) -> None:
-    assert shared_service.run_once(content=b"x" * 1_000_000).status_code == 422
+    assert shared_service.run_once(content=b"x" * 1_000_000).status_code == 413
 
 
 @pytest.mark.parametrize(

@@ -7,11 +7,13 @@ from typing import Any
 
 import pytest
 
-from evalforge.config import SETTINGS, Secret, Settings, one_setting, parsed_value
+from evalforge.config import GOOGLE_CERTS_URL, SETTINGS, Secret, Settings, one_setting, parsed_value
+from evalforge.core.callers import Caller, KeyRow, Role
 from evalforge.core.signals import Limits
 from evalforge.errors import SettingsError
 
 SALT = "kZ8vQ2mX7pL4wR9tB6nJ3hG5yT1cF0dS"
+ACCOUNT = "scheduler@my-project.iam.gserviceaccount.com"
 REFERENCE = "projects/my-project/secrets/datadog-api-key/versions/latest"
 
 # name -> (accepted text, what it becomes) rows, then refused texts
@@ -169,12 +171,31 @@ TABLE: dict[str, tuple[list[tuple[str, Any]], list[str]]] = {
         [("evalforge.example.com,b:8443", ("evalforge.example.com", "b:8443"))],
         ["https://x", "a/b", "*", "a b"],
     ),
+    "SERVICE_API_KEYS": (
+        [(f"ci=run+read:{'0a' * 32}", (KeyRow(Caller("ci", frozenset({Role.RUN, Role.READ})), bytes([10] * 32)),))],
+        ["ci", "ci=run", f"ci=fly:{'0a' * 32}", f"Ci=run:{'0a' * 32}", "ci=run:0a", f"ci=run:evf_{'a' * 43}"],
+    ),
+    "SERVICE_OIDC_AUDIENCE": ([("https://evalforge.example.com", "https://evalforge.example.com")], ["a b", "x" * 501]),
+    "SERVICE_OIDC_CALLERS": (
+        [(f"{ACCOUNT}=run", (Caller(ACCOUNT, frozenset({Role.RUN})),))],
+        ["someone@example.com=run", ACCOUNT, f"{ACCOUNT}=run,{ACCOUNT}=read", f"{ACCOUNT}=fly"],
+    ),
+    "SERVICE_OIDC_CERTS_URL": (
+        [(GOOGLE_CERTS_URL, GOOGLE_CERTS_URL), ("http://127.0.0.1:80", "http://127.0.0.1:80")],
+        ["https://evil.com/certs", "http://www.googleapis.com/oauth2/v1/certs"],
+    ),
+    "SERVICE_CALLERS_CHECKED_BY": ([("PLATFORM", "platform"), ("service", "service")], ["nobody", "platform,service"]),
     "LOG_FORMAT": ([("JSON", "json"), ("console", "console")], ["text"]),
 }
 
 GOOD = [(name, text, value) for name, (good, _) in TABLE.items() for text, value in good]
 BAD = [(name, text) for name, (_, bad) in TABLE.items() for text in bad]
 ROW = {setting.name: setting for setting in SETTINGS}
+PARTNERS = {
+    "SERVICE_OIDC_AUDIENCE": {"SERVICE_OIDC_CALLERS": f"{ACCOUNT}=run"},
+    "SERVICE_OIDC_CALLERS": {"SERVICE_OIDC_AUDIENCE": "https://evalforge.example.com"},
+}
+"""What a setting cannot go without."""
 
 
 def test_the_table_has_a_row_per_setting() -> None:
@@ -203,21 +224,29 @@ def test_an_empty_variable_is_an_unset_one(empty: str) -> None:
 
 @pytest.mark.parametrize(("name", "text", "value"), GOOD, ids=lambda part: ascii(part)[:40])
 def test_good_values_are_taken(name: str, text: str, value: Any) -> None:
-    settings = Settings.from_environment({name: text})
+    partner = PARTNERS.get(name, {})
+    settings = Settings.from_environment({name: text} | partner)
     assert getattr(settings, ROW[name].attribute) == value
-    assert settings.given == {name}
+    assert settings.given == {name, *partner}
 
 
 @pytest.mark.parametrize(("name", "text"), BAD, ids=lambda part: ascii(part)[:40])
 def test_bad_values_are_refused_by_name_with_what_is_wanted(name: str, text: str) -> None:
     with pytest.raises(SettingsError) as caught:
-        Settings.from_environment({name: text})
+        Settings.from_environment({name: text} | PARTNERS.get(name, {}))
     (problem,) = caught.value.problems
     assert problem.startswith(f"{name}: got ")
     assert f"; wants {ROW[name].wants}" in problem
     assert problem.isprintable()
     if ROW[name].secret:
         assert text not in problem
+
+
+@pytest.mark.parametrize("name", PARTNERS)
+def test_a_setting_that_cannot_go_alone_names_the_other(name: str) -> None:
+    (other,) = PARTNERS[name]
+    with pytest.raises(SettingsError, match=f"{other}: got nothing"):
+        Settings.from_environment({name: PARTNERS[other][name]})
 
 
 def test_every_problem_is_told_at_once() -> None:

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import logging
-import os
-import socket
 import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from types import FrameType
-from typing import Literal
+from typing import Any, Literal
 
-import uvicorn
 from fastapi import FastAPI, Request
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
@@ -19,15 +15,20 @@ from starlette.responses import Response
 
 from evalforge import __version__
 from evalforge.config import Settings, one_setting
-from evalforge.core.sites import is_loopback
-from evalforge.errors import SettingsError
+from evalforge.errors import MissingRoleError, SettingsError
 from evalforge.events import configure_logging, emit
+from evalforge.service.access import Open
+from evalforge.service.auth import Callers, Gate
+from evalforge.service.envelope import Envelope
 from evalforge.service.health import Health
 from evalforge.service.hosts import Guard
-from evalforge.service.problems import Catch, problem
+from evalforge.service.limits import InFlight, Sizes
+from evalforge.service.problems import Catch, problem, problem_of
 from evalforge.service.quotas import Quotas
-from evalforge.service.routes import router
-from evalforge.service.running import GRACE_S, Runner
+from evalforge.service.routes import routes
+from evalforge.service.running import Runner
+from evalforge.service.schema import SECURITY_SCHEMES
+from evalforge.service.server import Server, bound_to, listen
 
 
 def create_app(environment: Mapping[str, str] | None = None) -> FastAPI:
@@ -47,54 +48,78 @@ def create_app(environment: Mapping[str, str] | None = None) -> FastAPI:
         await runner.stopped()
         emit("service.stopped")
 
-    app = FastAPI(
+    callers = Callers(_caller_settings(environment))
+    app = _Service(
         title="EvalForge ingestion",
         version=__version__,
         description="Pulls the failures of LLM applications out of Datadog into your own store, without personal data.",
         # The interactive pages would load scripts from somebody else's servers; /openapi.json is enough for any tool.
         docs_url=None,
         redoc_url=None,
+        openapi_url=None,  # a route of ours, that asks for a caller
         lifespan=lifespan,
         middleware=[
+            Middleware(Envelope),
             Middleware(Catch),
+            Middleware(Sizes),
             Middleware(Guard, public_hosts=one_setting("PUBLIC_HOSTS", (), environment)),
+            Middleware(
+                Gate,
+                callers=callers,
+                unasked_paths=routes.paths(Open.UNASKED),
+                open_paths=routes.paths(Open.ANYONE),
+            ),
+            Middleware(InFlight, uncounted_paths=routes.paths(Open.UNASKED, Open.ANYONE)),
         ],
-        exception_handlers={HTTPException: _http_problem},
+        exception_handlers={HTTPException: _http_problem, MissingRoleError: _role_problem},
     )
     app.state.settings = _settings_or_problems(environment)
     app.state.runner = runner
     app.state.health = Health(app.state.settings, quotas=quotas)
-    app.include_router(router)
+    app.state.callers = callers
+    routes.add_to(app)
     return app
+
+
+class _Service(FastAPI):
+    """An application whose OpenAPI document tells the credentials that its routes take."""
+
+    def openapi(self) -> dict[str, Any]:
+        """The document, made once."""
+        document = super().openapi()
+        document.setdefault("components", {})["securitySchemes"] = SECURITY_SCHEMES
+        return document
 
 
 def serve(environment: Mapping[str, str] | None = None, *, host: str | None = None, port: int | None = None) -> int:
     """Serves until told to stop, and gives the exit code. `host` and `port` stand in for HOST and PORT.
 
-    A host that is not loopback is refused: there is no authentication yet. A run that is going on when the process is told
-    to stop ends at its next page.
+    A host that is not loopback is refused unless the settings name callers, or a platform that checks them. A run that is
+    going on when the process is told to stop ends at its next page.
     """
     host = host or one_setting("HOST", "127.0.0.1", environment)
     port = one_setting("PORT", 8000, environment) if port is None else port
     configure_logging(log_form(environment))
     logging.captureWarnings(True)
+    app = create_app(environment)
+    callers: Callers = app.state.callers
     try:
-        listening = _listen(host, port)
+        listening = listen(host, port, may_be_public=callers.may_be_public)
     except SettingsError as error:
         sys.stderr.write(f"evalforge: {error.message}\n")
         return error.exit_code
-    app = create_app(environment)
     settings = app.state.settings
     with listening:
-        bound_host, bound_port = listening.getsockname()[:2]
+        bound_host, bound_port = bound_to(listening)
         emit(
             "service.started",
             host=bound_host,
             port=bound_port,
             store=settings.capture_store if isinstance(settings, Settings) else None,
             site=settings.datadog_site if isinstance(settings, Settings) else None,
+            callers=callers.kinds,
         )
-        _Server(app).run(sockets=[listening])
+        Server(app).run(sockets=[listening])
     return 0
 
 
@@ -104,47 +129,11 @@ def log_form(environment: Mapping[str, str] | None = None) -> Literal["json", "c
     return form
 
 
-class _Server(uvicorn.Server):
-    """uvicorn, but a signal is told to the run at once, and a stop that was asked for is no failure."""
-
-    def __init__(self, app: FastAPI) -> None:
-        super().__init__(
-            uvicorn.Config(
-                app,
-                loop="asyncio",
-                # The strictest of uvicorn's parsers: it refuses what another might read differently, such as two Host lines.
-                http="h11",
-                ws="none",
-                log_config=None,
-                access_log=False,
-                server_header=False,
-                # Nobody in front is trusted to say where a request came from.
-                proxy_headers=False,
-                timeout_graceful_shutdown=int(GRACE_S),
-            )
-        )
-        self._runner: Runner = app.state.runner
-
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Stops accepting; a second signal ends without waiting."""
-        if self.should_exit:
-            self.force_exit = True
-        self._runner.stop()
-        self.should_exit = True
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    bare = host.strip("[]").lower()
-    if not is_loopback(bare):
-        raise SettingsError(
-            f"HOST: got {host[:80]!r}; wants a loopback address such as 127.0.0.1. Authentication comes in a later version: "
-            "until then keep the service on loopback and put a proxy that authenticates in front of it"
-        )
+def _caller_settings(environment: Mapping[str, str] | None) -> Settings | None:
     try:
-        return socket.create_server((bare, port), family=socket.AF_INET6 if ":" in bare else socket.AF_INET)
-    except OSError as error:
-        reason = os.strerror(error.errno) if error.errno else type(error).__name__
-        raise SettingsError(f"PORT: got {port}; wants a port that is free on {bare} ({reason})") from error
+        return Settings.of_callers(environment)
+    except SettingsError:
+        return None  # all settings are checked beside it, and /health says what is wrong
 
 
 def _settings_or_problems(environment: Mapping[str, str] | None) -> Settings | SettingsError:
@@ -152,6 +141,13 @@ def _settings_or_problems(environment: Mapping[str, str] | None) -> Settings | S
         return Settings.from_environment(environment)
     except SettingsError as error:
         return error
+
+
+async def _role_problem(_request: Request, error: Exception) -> Response:
+    """What the door of a route refuses, before the route itself could answer."""
+    if not isinstance(error, MissingRoleError):
+        raise error
+    return problem_of(error)
 
 
 async def _http_problem(_request: Request, error: Exception) -> Response:

@@ -6,15 +6,22 @@ Source: https://www.rfc-editor.org/rfc/rfc9457
 from __future__ import annotations
 
 import math
-import uuid
 from collections.abc import Mapping
+from contextvars import ContextVar
 from http import HTTPStatus
 from typing import Any
 
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from evalforge.errors import EvalForgeError, RequestError, RetriableError, RunInProgressError, SettingsError
+from evalforge.errors import (
+    EvalForgeError,
+    MissingRoleError,
+    RequestError,
+    RetriableError,
+    RunInProgressError,
+    SettingsError,
+)
 from evalforge.events import emit
 from evalforge.exports import json_bytes
 
@@ -22,23 +29,34 @@ PROBLEM_TYPE = "application/problem+json"
 DEFAULT_RETRY_AFTER_S = 60
 """What a 429 says when nobody knows when the quota comes back."""
 
-_HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+REQUEST_ID: ContextVar[str | None] = ContextVar("request_id", default=None)
+"""The id of the request that is being answered, as `envelope` gives it."""
 
 
-def json_response(content: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    """`content` as a JSON response that no browser caches or sniffs."""
-    return Response(json_bytes(content, sort_keys=False), status, {**_HEADERS, **(headers or {})}, "application/json")
+def json_response(content: Any, status: int = 200) -> Response:
+    """`content` as a JSON response."""
+    return Response(json_bytes(content, sort_keys=False), status, media_type="application/json")
 
 
-def problem(status: int, code: str, detail: str, *, retry_after_s: float | None = None, **more: Any) -> Response:
-    """A problem document: type, title, status, code, detail, and whatever `more` says."""
-    headers = dict(_HEADERS)
+def problem(
+    status: int,
+    code: str,
+    detail: str,
+    *,
+    retry_after_s: float | None = None,
+    headers: Mapping[str, str] | None = None,
+    **more: Any,
+) -> Response:
+    """A problem document: type, title, status, code, detail, the request's id, and whatever `more` says."""
+    headers = dict(headers or {})
     if retry_after_s is None and status == HTTPStatus.TOO_MANY_REQUESTS:
         retry_after_s = DEFAULT_RETRY_AFTER_S
     if retry_after_s is not None and math.isfinite(retry_after_s):
         headers["Retry-After"] = str(max(1, math.ceil(retry_after_s)))
         more["retry_after_s"] = retry_after_s
     document = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "code": code, "detail": detail}
+    if request_id := REQUEST_ID.get():
+        document["request_id"] = request_id
     return Response(json_bytes(document | more, sort_keys=False), status, headers, PROBLEM_TYPE)
 
 
@@ -49,6 +67,8 @@ def problem_of(error: EvalForgeError) -> Response:
         more = {"holder": error.holder, "since": error.since}
     elif isinstance(error, SettingsError):
         more = {"problems": error.problems}
+    elif isinstance(error, MissingRoleError):
+        more = {"role": error.role}
     elif isinstance(error, RequestError) and error.field is not None:
         more = {"field": error.field}
     retry_after_s = error.retry_after_s if isinstance(error, RetriableError) else None
@@ -75,12 +95,8 @@ class Catch:
         except Exception as error:
             if scope["type"] != "http" or started:
                 raise
-            request_id = uuid.uuid4().hex
-            emit("request.failed", request_id=request_id, route=scope["path"][:200], code=type(error).__name__)
+            emit("request.failed", request_id=REQUEST_ID.get(), route=scope["path"][:200], code=type(error).__name__)
             answer = problem(
-                500,
-                "unexpected_error",
-                "something went wrong that nobody foresaw; the log has more under this request_id",
-                request_id=request_id,
+                500, "unexpected_error", "something went wrong that nobody foresaw; the log has more under this request_id"
             )
             await answer(scope, receive, send)

@@ -13,7 +13,7 @@ from starlette.requests import ClientDisconnect, Request
 from evalforge.config import parsed_value
 from evalforge.core.ports import Selection
 from evalforge.core.signals import FailureType, Severity
-from evalforge.errors import RequestError, SettingsError
+from evalforge.errors import RequestError, SettingsError, TooLargeError
 
 MAX_BODY_BYTES = 64 * 1024
 DEFAULT_RUNS, MAX_RUNS = 20, 100
@@ -58,7 +58,8 @@ async def read_fields(request: Request) -> list[tuple[str, Any]]:
     """Every field of the query and of a JSON body, in order and with repeats; the content type does not matter.
 
     Raises:
-        RequestError: the body is neither empty nor a JSON object, or has more than 64 KiB.
+        RequestError: the body is neither empty nor a JSON object.
+        TooLargeError: it has more than 64 KiB.
     """
     return [*request.query_params.multi_items(), *_body_fields(await _body(request))]
 
@@ -69,7 +70,7 @@ async def _body(request: Request) -> bytes:
         async for chunk in request.stream():
             received += chunk
             if len(received) > MAX_BODY_BYTES:
-                raise RequestError(f"the body has more than {MAX_BODY_BYTES} bytes")
+                raise TooLargeError(f"the body has more than {MAX_BODY_BYTES} bytes")
     except ClientDisconnect as error:
         raise RequestError("the caller went away before the request was whole") from error
     return bytes(received)
@@ -174,14 +175,15 @@ class EraseRequest:
 
     user_id: str | int | None = field(default=None, repr=False)
     trace_id: str | None = field(default=None, repr=False)
-    actor: str = "service"
+    actor: str | None = None
 
 
 async def read_body_fields(request: Request) -> list[tuple[str, Any]]:
     """Every field of a JSON body; a query is refused, since URLs are logged on the way.
 
     Raises:
-        RequestError: there is a query, or the body is neither empty nor a JSON object, or has more than 64 KiB.
+        RequestError: there is a query, or the body is neither empty nor a JSON object.
+        TooLargeError: it has more than 64 KiB.
     """
     if request.url.query:
         raise RequestError("the query must be empty: send the id in a JSON body, since URLs are logged on the way")

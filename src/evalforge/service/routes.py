@@ -8,16 +8,19 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 from starlette.responses import Response
 
 from evalforge import bootstrap
 from evalforge.config import Settings
+from evalforge.core.callers import Role
 from evalforge.erasure import erasure_document
 from evalforge.errors import EvalForgeError, NotFoundError, SettingsError
 from evalforge.exports import Destination, Written, write_package
 from evalforge.runs import RunReport
 from evalforge.service import schema
+from evalforge.service.access import Open, Routes
+from evalforge.service.auth import UNNAMED, caller_of
 from evalforge.service.health import Health
 from evalforge.service.problems import json_response, problem, problem_of
 from evalforge.service.requests import (
@@ -31,7 +34,7 @@ from evalforge.service.requests import (
 )
 from evalforge.service.running import Runner, in_own_thread
 
-router = APIRouter()
+routes = Routes()
 
 
 def _settings(request: Request) -> Settings:
@@ -41,7 +44,13 @@ def _settings(request: Request) -> Settings:
     return settings
 
 
-@router.post("/ingestion/run-once", openapi_extra=schema.RUN_ONCE, responses=schema.RUN_ONCE_ANSWERS, summary="Run once")
+@routes.post(
+    "/ingestion/run-once",
+    lets_in=Role.RUN,
+    extra=schema.RUN_ONCE,
+    answers=schema.RUN_ONCE_ANSWERS,
+    summary="Run once",
+)
 async def run_once(request: Request) -> Response:
     """Reads the window from Datadog into the store and answers with the run report.
 
@@ -51,7 +60,7 @@ async def run_once(request: Request) -> Response:
     runner: Runner = request.app.state.runner
     try:
         asked = run_request(await read_fields(request))
-        run = runner.start(_settings(request), asked)
+        run = runner.start(_settings(request), asked, _name_of(request))
         if _prefers_async(request) and not asked.dry_run:
             begun = await run.first()
             if isinstance(begun, str):
@@ -60,6 +69,10 @@ async def run_once(request: Request) -> Response:
     except EvalForgeError as error:
         return problem_of(error)
     return _report_response(report)
+
+
+def _name_of(request: Request) -> str:
+    return (caller_of(request) or UNNAMED).name
 
 
 def _prefers_async(request: Request) -> bool:
@@ -76,7 +89,7 @@ def _begun_response(request: Request, run_id: str) -> Response:
     return answer
 
 
-@router.get("/ingestion/runs", openapi_extra=schema.RUNS, responses=schema.RUNS_ANSWERS, summary="Runs")
+@routes.get("/ingestion/runs", lets_in=Role.READ, extra=schema.RUNS, answers=schema.RUNS_ANSWERS, summary="Runs")
 async def runs(request: Request) -> Response:
     """Lists the runs of the last 30 days that began last, without their reports."""
     try:
@@ -89,7 +102,7 @@ async def runs(request: Request) -> Response:
     return json_response({"runs": [{name: value for name, value in one.items() if name != "report"} for one in found]})
 
 
-@router.get("/ingestion/runs/{run_id}", openapi_extra=schema.RUN, responses=schema.RUN_ANSWERS, summary="One run")
+@routes.get("/ingestion/runs/{run_id}", lets_in=Role.READ, extra=schema.RUN, answers=schema.RUN_ANSWERS, summary="One run")
 async def one_run(request: Request, run_id: str) -> Response:
     """Shows one run: what, when, by whom, its state (`abandoned` where its process died), and its report once it ended."""
     try:
@@ -109,7 +122,14 @@ def _report_response(report: RunReport) -> Response:
     )
 
 
-@router.post("/exports", openapi_extra=schema.EXPORT, responses=schema.EXPORT_ANSWERS, status_code=201, summary="Export")
+@routes.post(
+    "/exports",
+    lets_in=Role.REVIEW,
+    extra=schema.EXPORT,
+    answers=schema.EXPORT_ANSWERS,
+    status_code=201,
+    summary="Export",
+)
 async def export(request: Request) -> Response:
     """Writes the selected captures as JSON Lines into a folder that the settings declare, and records the package."""
     try:
@@ -136,7 +156,7 @@ def package_document(written: Written) -> dict[str, Any]:
     return asdict(written.package) | {"file": written.path.name if written.path is not None else None}
 
 
-@router.post("/privacy/erase", openapi_extra=schema.ERASE, responses=schema.ERASE_ANSWERS, summary="Erase")
+@routes.post("/privacy/erase", lets_in=Role.ERASE, extra=schema.ERASE, answers=schema.ERASE_ANSWERS, summary="Erase")
 async def erase(request: Request) -> Response:
     """Erases what is held of one person or of one trace, for good, and answers with counts and what a person has to do.
 
@@ -145,25 +165,38 @@ async def erase(request: Request) -> Response:
     try:
         settings = _settings(request)
         asked = erase_request(await read_body_fields(request))
-        work = partial(bootstrap.erase_once, settings, actor=asked.actor, user_id=asked.user_id, trace_id=asked.trace_id)
+        name = _name_of(request)
+        actor = name if asked.actor is None else asked.actor if name == UNNAMED.name else f"{asked.actor} ({name})"
+        work = partial(bootstrap.erase_once, settings, actor=actor, user_id=asked.user_id, trace_id=asked.trace_id)
         record = await asyncio.wrap_future(in_own_thread("erasure", work))
     except EvalForgeError as error:
         return problem_of(error)
     return json_response(erasure_document(record))
 
 
-@router.get("/health", responses=schema.HEALTH_ANSWERS, summary="Health")
+@routes.get("/health", lets_in=Open.ANYONE, answers=schema.HEALTH_ANSWERS, summary="Health")
 async def health(request: Request) -> Response:
     """Says whether settings, keys, Datadog and the store are well; 500 names the part that is not. Cached for 15 s.
+
+    Without a caller, where one is needed elsewhere, only the status is told.
 
     `quota` is what Datadog last told this process's runs of theirs; empty before the first.
     """
     asked: Health = request.app.state.health
     document = await asked.document()
-    return json_response(document, 200 if document["status"] == "ok" else 500)
+    status = 200 if document["status"] == "ok" else 500
+    if caller_of(request) is None:
+        return json_response({"status": document["status"]}, status)
+    return json_response(document, status)
 
 
-@router.get("/livez", summary="Liveness")
+@routes.get("/openapi.json", lets_in=Open.CALLERS, answers={}, include_in_schema=False)
+async def openapi(request: Request) -> Response:
+    """Describes every route."""
+    return json_response(request.app.openapi())
+
+
+@routes.get("/livez", lets_in=Open.UNASKED, answers={}, summary="Liveness")
 async def livez() -> Response:
     """Says that the process answers; it asks nobody."""
     return json_response({"status": "ok"})

@@ -80,6 +80,29 @@ def _answers(table: dict[int, str]) -> dict[int | str, dict[str, Any]]:
     return {status: {"description": text, "content": {PROBLEM_TYPE: {}}} for status, text in table.items()}
 
 
+SECURITY_SCHEMES: dict[str, dict[str, Any]] = {
+    "ApiKey": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": "a key of SERVICE_API_KEYS"},
+    "Bearer": {"type": "http", "scheme": "bearer", "description": "a key of SERVICE_API_KEYS, or a Google ID token"},
+}
+"""The credentials that callers may show; none is needed on loopback while the settings name no callers."""
+
+ANY_ANSWERS = _answers(
+    {
+        400: "this is no HTTP request that is understood",
+        414: "the address has more than 4 KiB",
+        421: "the Host header names another host",
+        431: "there are more than 64 headers, or 16 KiB of them",
+    }
+)
+CALLER_ANSWERS = _answers(
+    {401: "no caller: an API key or a Google ID token is needed", 503: "too much is going on, or callers cannot be checked"}
+)
+ROLE_ANSWERS = _answers({403: "the caller has not the role that this needs"})
+BODY_ANSWERS = _answers(
+    {403: "the caller has not the role that this needs, or a page of another origin asked", 413: "the body has over 64 KiB"}
+)
+"""What many routes may answer: every one, those that need a caller, a role, and those that take a body."""
+
 RUN_ONCE = _body(RUN_PROPERTIES, [])
 RUN_ONCE["parameters"].append(
     {
@@ -95,9 +118,8 @@ RUN_ONCE_ANSWERS: dict[int | str, dict[str, Any]] = {
     202: {"description": "the run has begun; Location says where its state and report can be read"},
     **_answers(
         {
-            403: "a page of another origin asked",
             409: "a run is going on: holder and since say whose",
-            422: "a field is unknown, out of bounds or contradictory, or the body is too large",
+            422: "a field is unknown, out of bounds or contradictory",
             429: "Datadog's quota is used up; Retry-After, and the report of what was stored",
             502: "Datadog refused or is down, and the report of what was stored",
             503: "the settings are wrong, a secret cannot be read, or the store does not answer",
@@ -129,7 +151,6 @@ EXPORT_ANSWERS: dict[int | str, dict[str, Any]] = {
     201: {"description": "the record of the package"},
     **_answers(
         {
-            403: "a page of another origin asked",
             404: "no such destination is declared",
             422: "a field is unknown or wrong",
             503: "the settings are wrong, the folder cannot be written, or the store does not answer",
@@ -142,7 +163,6 @@ ERASE_ANSWERS: dict[int | str, dict[str, Any]] = {
     200: {"description": "counts of what was erased, and tasks for a person"},
     **_answers(
         {
-            403: "a page of another origin asked",
             422: "not exactly one id, an id that names nobody, an unknown field, or an id in the URL",
             503: "the settings are wrong, PII_SALT lacks a key, or the store does not answer: send it again",
         }
