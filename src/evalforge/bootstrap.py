@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -72,9 +72,17 @@ async def ingest_once(
         rehearsal=dry_run,
     )
     opened = opened_rehearsal(settings) if dry_run else opened_store(settings)
-    async with opened as store, opened_sources(settings, keys) as sources:
-        judge = judge_of(settings, ring)
-        return await run(sources, store, judge, order, clock=utc_now, on_page=on_page, run_id=run_id)
+    async with opened as store, opened_sources(settings, keys) as sources, _opened_apm(settings, keys, sources) as apm:
+        return await run(
+            sources,
+            store,
+            judge_of(settings, ring),
+            order,
+            clock=utc_now,
+            on_page=on_page,
+            run_id=run_id,
+            enriched_from=apm,
+        )
 
 
 def _plan_of(settings: Settings, window: Window | None, lookback_hours: float | None, since_last: bool | None) -> Plan:
@@ -238,6 +246,17 @@ async def opened_sources(settings: Settings, keys: DatadogKeys) -> AsyncIterator
     """The sources that DATADOG_SOURCES names, in its order, over one client."""
     async with opened_client(settings, keys) as client:
         yield [_source_of(settings, client, name, settings.datadog_filter) for name in settings.datadog_sources]
+
+
+@asynccontextmanager
+async def _opened_apm(settings: Settings, keys: DatadogKeys, sources: Sequence[Source]) -> AsyncIterator[Source | None]:
+    """APM where DATADOG_ENRICH_FROM_APM asks it what errors said: the source that is read, else one for that alone."""
+    read = next((source for source in sources if source.name == "apm"), None)
+    if not settings.datadog_enrich_from_apm or read is not None:
+        yield read if settings.datadog_enrich_from_apm else None
+        return
+    async with opened_client(settings, keys) as client:
+        yield _source_of(settings, client, "apm", settings.datadog_filter)
 
 
 def _source_of(settings: Settings, client: DatadogClient, name: str, filter_mode: FilterMode) -> DatadogSource:

@@ -92,6 +92,12 @@ EVENTS: tuple[Event, ...] = (
         "an erasure is done; its tasks are a person's",
     ),
     Event("users.looked_up", "INFO", ("run_id", "looked_for", "found"), "the roots of traces without a user were asked for"),
+    Event(
+        "errors.enriched",
+        "INFO",
+        ("run_id", "looked_for", "found", "written", "left"),
+        "APM was asked by span id what errors said",
+    ),
     Event("second_net.hit", "WARNING", ("run_id", "trace_id", "count"), "the second net closed what the sanitizer had left"),
     Event(
         "audit.finished",

@@ -85,6 +85,7 @@ CAPTURE = Place(
         Row("user_first_ns root_user_count", "when each of `user_hashes` was first met, and where", _PSEUDONYM),
         Row("started_at started_ns", "start of the earliest failing span"),
         Row("service_name ml_app env model_name model_provider error_type", "names in spans, by their rules", _FILTERED),
+        Row("error_details", "what failing spans' errors said: see below", _FILTERED),
         Row("trace_payload", "the greatest failing span, sanitized: see below", _FILTERED),
         Row("redactions", "how much was removed, by kind"),
         Row("fetched_at updated_at expires_at", "the clock, RETENTION_DAYS"),
@@ -117,6 +118,19 @@ OCCURRENCE = Place(
         Row("severity", "judged"),
         Row("start_ns started_at duration_ns duration_ms", "the span's start and duration"),
         Row("sanitizer_version evaluation_count removed_count digest", "counted and computed, to merge two readings"),
+    ),
+)
+
+ERROR_DETAIL = Place(
+    "`error_details`, each",
+    "with its capture",
+    (
+        Row("span_id", "Datadog's id of the failing span", _LINK),
+        Row("error_type", "a class name that developers wrote, by its rule", _FILTERED),
+        Row("message", "scrubbed, or closed, as in `trace_payload`; its first 1,000 characters", _FILTERED),
+        Row("severity status_code", "judged"),
+        Row("start_ns", "the span's start"),
+        Row("sanitizer_version removed_count", "counted, to merge two readings"),
     ),
 )
 
@@ -248,6 +262,7 @@ REPORT = Place(
         Row("items captures expired request_count retry_count", "counted"),
         Row("sources filter_gaps warnings", "codes and counts; names of evaluators and fields", _FILTERED),
         Row("user_hash", "whether users are hashed, and how many were looked up"),
+        Row("error_detail", "how many errors were asked of APM, and what came of it"),
     ),
 )
 
@@ -275,9 +290,9 @@ LOG = Place(
             "source filter step stage site store port route problems "
             "outcome complete incomplete_because action reason code kind part since retry_after_s duration_s "
             "fetched healthy failing rejected created updated unchanged refused kept_out expired request_count retry_count "
-            "item_count count looked_for found captures dead_letters export_rows task_count raw_traces checkpoints runs "
-            "exports tombstones fix documents leaking fixed removed leaks_left outdated missed arrived destination format "
-            "sha256 erased",
+            "item_count count looked_for found written left captures dead_letters export_rows task_count raw_traces "
+            "checkpoints runs exports tombstones fix documents leaking fixed removed leaks_left outdated missed arrived "
+            "destination format sha256 erased",
             "codes, counts, ids that were drawn, settings that are no secrets",
             shown="all others",
         ),
@@ -288,6 +303,7 @@ PLACES = (
     CAPTURE,
     SIGNAL,
     OCCURRENCE,
+    ERROR_DETAIL,
     PAYLOAD,
     LETTER,
     PACKAGE,

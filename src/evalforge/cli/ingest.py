@@ -188,6 +188,7 @@ def report_view(document: Mapping[str, Any]) -> Group:
         ("first as", joined_counts(captures["created_by_type"])),
         *((source["name"], _source_line(source)) for source in document["sources"]),
         *_lookup_row(document["user_hash"].get("lookup")),
+        *_error_row(document.get("error_detail")),
         *expired,
         ("took", f"{document['duration_s']:.1f} s, {counted(document['request_count'], 'request')}"),
         ("outcome", _outcome(document)),
@@ -202,6 +203,14 @@ def _lookup_row(lookup: Mapping[str, int] | None) -> list[tuple[str, Any]]:
     if lookup is None:
         return []
     return [("users", f"{lookup['found']:,} found on roots for {counted(lookup['looked_for'], 'capture')} without one")]
+
+
+def _error_row(detail: Mapping[str, int] | None) -> list[tuple[str, Any]]:
+    if detail is None:
+        return []
+    left = f", {detail['left']:,} not asked for" if detail["left"] else ""
+    found = f"{detail['found']:,} of {counted(detail['looked_for'], 'failing span')} without a message found in APM"
+    return [("errors", f"{found}, {counted(detail['written'], 'capture')} changed{left}")]
 
 
 def _source_line(source: Mapping[str, Any]) -> str:

@@ -151,6 +151,17 @@ class Source(Protocol):
         """
         ...
 
+    def twins(self, starts_ns: Mapping[str, int]) -> AsyncGenerator[tuple[Sequence[str], Sequence[Span]], None]:
+        """The spans with these ids, of whatever trace and however they ended: for each request the ids asked for, and them.
+
+        `starts_ns` are the ids with about when each span began (nanoseconds since the epoch). Ids that cannot be asked for
+        are left out.
+
+        Raises:
+            SourceRefusedError, SourceUnavailableError, QuotaExhaustedError: spans already given stay good.
+        """
+        ...
+
 
 # -- stores ---------------------------------------------------------------------------------------------------------------
 
@@ -177,7 +188,8 @@ class DeadLetter:
 class UpsertResult:
     """What became of each capture of one `upsert`, as trace ids, and the poison ones with their reason code.
 
-    `without_user` are those, of the first three, whose stored document names no user hash afterwards.
+    `without_user` are those, of the first three, whose stored document names no user hash afterwards. `untold_errors` are
+    the failing spans in them of whose error no message is kept, as trace id and span id.
     """
 
     created: Sequence[str] = ()
@@ -185,6 +197,7 @@ class UpsertResult:
     unchanged: Sequence[str] = ()
     refused: Sequence[tuple[str, str]] = ()
     without_user: Sequence[str] = ()
+    untold_errors: Sequence[tuple[str, str]] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from typing import Any
 from evalforge.core.plans import Due
 from evalforge.core.ports import RunState
 from evalforge.core.window import Window, iso_ms
+from evalforge.enrichment import ErrorDetails
 from evalforge.ingest import Tally
 from evalforge.users import Lookup
 
@@ -82,8 +83,9 @@ class RunReport:
 
     `incomplete_because` holds codes of `INCOMPLETE`. `error` is None, or code, message, http_status, exit_code and
     retry_after_s of what ended the run; what was stored before stays stored. `user_lookup` is None when users
-    were not looked up on roots. `expired` is how many documents were deleted because their time was over. `rehearsed` is
-    None except in a dry run, in which counts say what would have become of the captures.
+    were not looked up on roots, `error_detail` when APM was not asked what errors said. `expired` is how many documents were
+    deleted because their time was over. `rehearsed` is None except in a dry run, in which counts say what would have become
+    of the captures.
     """
 
     run_id: str
@@ -102,6 +104,7 @@ class RunReport:
     warnings: list[str] = field(default_factory=list)
     error: dict[str, Any] | None = None
     user_lookup: Lookup | None = None
+    error_detail: ErrorDetails | None = None
     expired: int = 0
     readings: list[TierReading] = field(default_factory=list)
     rehearsed: Rehearsed | None = None
@@ -170,6 +173,7 @@ class RunReport:
                 "hint": None if self.user_hash_enabled else NO_SALT_HINT,
                 "lookup": self.user_lookup.document() if self.user_lookup else None,
             },
+            "error_detail": self.error_detail.document() if self.error_detail else None,
             "warnings": self.warnings,
             "error": self.error,
             "rehearsal": self.rehearsed.document() if self.rehearsed is not None else None,

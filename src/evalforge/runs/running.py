@@ -7,6 +7,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
+from functools import partial
 from typing import Any, TypeVar
 
 from evalforge.core.capture import FailureCapture
@@ -14,6 +15,7 @@ from evalforge.core.plans import ASKED, RECENT, TIER_NAMES, Due, Plan, learned_b
 from evalforge.core.ports import Checkpoint, Page, Source, Store, UpsertResult
 from evalforge.core.privacy import KeyRing
 from evalforge.core.window import Window, epoch_ms
+from evalforge.enrichment import LATER, Untold, enrich
 from evalforge.erasure import Guard
 from evalforge.errors import EvalForgeError, QuotaExhaustedError, RetriableError, StoreError
 from evalforge.events import emit
@@ -67,11 +69,13 @@ async def run(
     clock: Callable[[], datetime],
     on_page: Callable[[RunProgress], None] | None = None,
     run_id: str | None = None,
+    enriched_from: Source | None = None,
 ) -> RunReport:
     """Reads from every source what the order's plan finds due into the store, under its lease, and says what came of it.
 
     A tier whose last run stopped early first finishes that window, then reads what is due beyond it. The record of the run
-    stands in the store's history from its beginning.
+    stands in the store's history from its beginning. `enriched_from`, one of the sources or another one, is asked at the end
+    what errors said; not in a rehearsal, whose captures are not there to be told.
 
     Raises:
         RunInProgressError: another run holds the lease.
@@ -117,14 +121,21 @@ async def run(
             return "cap" if tally.capture_count >= budget.max_captures else None
 
         nameless = Nameless() if order.resolve_users else None
+        untold = Untold() if enriched_from is not None and not order.rehearsal else None
+        listeners = [one for one in (nameless, untold) if one is not None]
         reading = Reading(report.run_id, judge, guard, clock, should_stop, fence=lease.fence)
-        await _Readings(sources, store, reading, report, nameless, on_page).read(order.plan, epoch_ms(now))
+        await _Readings(sources, store, reading, report, listeners, on_page).read(order.plan, epoch_ms(now))
         if nameless is not None:
             await _look_up_users(nameless, sources, store, judge.ring, guard, report, clock, should_stop)
-            report.tally.kept_out = guard.kept_out_count
+        if untold is not None and enriched_from is not None:
+            await _enrich(enriched_from, untold, store, reading, report)
+        report.tally.kept_out = guard.kept_out_count
         await _delete_expired(store, report, clock())
         for source in sources:
             _conclude(source, report)
+        if enriched_from is not None and enriched_from not in sources and untold is not None:
+            enriched_from.status.mode = "ids"
+            _conclude(enriched_from, report)
         report.finished_at = clock()
         report.duration_s = time.monotonic() - began
         await keep_record(store, report)
@@ -144,14 +155,14 @@ class _Readings:
         store: Store,
         reading: Reading,
         report: RunReport,
-        nameless: Nameless | None,
+        listeners: Sequence[Nameless | Untold],
         on_page: Callable[[RunProgress], None] | None,
     ) -> None:
         self._sources = sources
         self._store = store
         self._reading = reading
         self._report = report
-        self._nameless = nameless
+        self._listeners = listeners
         self._on_page = on_page
         self._known: dict[str, Checkpoint | None] = {}
         self._left: set[str] = set()
@@ -191,8 +202,8 @@ class _Readings:
         """Whether every window of the tier was read to its end."""
 
         def heard(page: Page, captures: Sequence[FailureCapture], result: UpsertResult) -> None:
-            if self._nameless is not None:
-                self._nameless.hear(page, captures, result)
+            for listener in self._listeners:
+                listener.hear(page, captures, result)
             if self._report.rehearsed is not None:
                 _rehearse(self._report.rehearsed, captures)
             if self._on_page is not None:
@@ -262,22 +273,33 @@ async def _look_up_users(
     should_stop: Callable[[Tally], str | None],
 ) -> None:
     """Looks for users on roots, if the run may go on; whatever prevents it is a warning."""
-
-    def stopped() -> str | None:
-        # The cap bounds how many captures are read; these are read already.
-        reason = should_stop(report.tally)
-        return None if reason == "cap" else reason
-
     if not ring.keys:
         report.warnings.append("DATADOG_RESOLVE_USERS is on, but no user can be hashed: PII_SALT is not set")
         return
     if report.error is not None and report.error["code"] != QuotaExhaustedError.code:
         report.warnings.append("users were not looked up: the run ended with an error; a later run does")
         return
+    stopped = partial(_stopped, report, should_stop)
     report.user_lookup = await look_up_users(
         sources, store, ring, nameless, guard=guard, run_id=report.run_id, clock=clock, should_stop=stopped
     )
     report.warnings.extend(report.user_lookup.warnings)
+
+
+async def _enrich(apm: Source, untold: Untold, store: Store, reading: Reading, report: RunReport) -> None:
+    """Asks what errors said, if the run may go on; whatever prevents it is a warning."""
+    if report.error is not None and report.error["code"] != QuotaExhaustedError.code:
+        report.warnings.append(f"errors were not asked of {apm.name}: the run ended with an error; {LATER}")
+        return
+    stopped = partial(_stopped, report, reading.should_stop)
+    report.error_detail = await enrich(apm, store, untold, reading, should_stop=stopped)
+    report.warnings.extend(report.error_detail.warnings)
+
+
+def _stopped(report: RunReport, should_stop: Callable[[Tally], str | None]) -> str | None:
+    # The cap bounds how many captures are read; those that come after the reading are about captures already read.
+    reason = should_stop(report.tally)
+    return None if reason == "cap" else reason
 
 
 async def _delete_expired(store: Store, report: RunReport, now: datetime) -> None:

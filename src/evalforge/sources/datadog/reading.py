@@ -18,8 +18,10 @@ from evalforge.core.signals import Thresholds, find_signals
 from evalforge.core.span import Span, TraceIdKind
 from evalforge.core.window import Window
 from evalforge.errors import SourceRefusedError
+from evalforge.sources.datadog import twins
 from evalforge.sources.datadog.client import DatadogClient
 from evalforge.sources.datadog.paging import PageSize, Pagination, Part, page_size_for
+from evalforge.sources.datadog.permissions import permission_for
 from evalforge.sources.datadog.plans import Asking, EvaluatedPlan, Plan, WholePlan
 from evalforge.sources.datadog.query import NAME, Scope, settings_digest
 from evalforge.sources.datadog.report import Report
@@ -149,6 +151,39 @@ class DatadogSource:
                 if part.is_partial:
                     self.report.warn(f"{self.name}: answers stayed partial while users were looked up; some may be missing")
                 yield [span for item in part.items if isinstance(span := parse(item), Span)]
+
+    async def twins(self, starts_ns: Mapping[str, int]) -> AsyncGenerator[tuple[Sequence[str], Sequence[Span]], None]:
+        """The spans with these ids, for each request the ids that it asked for; see `twins`.
+
+        A batch costs one request: only where Datadog says that more follows, and some ids have no span yet, another.
+
+        Raises:
+            SourceRefusedError: 403 names the permission that the application key lacks.
+            SourceUnavailableError, QuotaExhaustedError
+        """
+        parse = PARSERS[self.name]
+        size = page_size_for(self.name)
+        for span_ids, window in twins.batches(starts_ns, self.rng):
+            query = twins.twins_query(span_ids)
+            pagination = Pagination(self.client, self.name, query, window, size=size, status=self.status)
+            found: list[Span] = []
+            missing = set(span_ids)
+            try:
+                while missing and (part := await pagination.next()) is not None:
+                    spans = [span for item in part.items if isinstance(span := parse(item), Span)]
+                    found += spans
+                    missing.difference_update(span.span_id for span in spans)
+                    if part.is_partial:
+                        self.report.warn(f"{self.name}: answers stayed partial while spans were asked for by id")
+            except SourceRefusedError as refused:
+                if refused.status != 403:
+                    raise
+                raise SourceRefusedError(
+                    f"the keys may not search {self.name} spans (403): the application key lacks "
+                    f"{permission_for(self.name).name}",
+                    status=403,
+                ) from refused
+            yield span_ids, found
 
 
 Failing = Mapping[tuple[str, str], tuple[str, ...]]
