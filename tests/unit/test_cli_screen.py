@@ -54,6 +54,16 @@ def page_of(one: Any, width: int = 80) -> str:
     return stream.getvalue()
 
 
+@pytest.mark.parametrize("hostile", HOSTILE)
+def test_what_errors_said_is_shown_and_never_obeyed(hostile: str) -> None:
+    one = capture(payload={"name": "answer", "error": {"message": f"refused {hostile}"}}, error_type="Timeout", status_code=504)
+    shown = page_of(one, width=120)
+    assert "What the errors said" in shown
+    assert "Timeout 504: refused" in shown
+    assert is_harmless(shown)
+    assert "What the errors said" not in page_of(capture())
+
+
 def is_harmless(shown: str) -> bool:
     return all(character.isprintable() or unicodedata.category(character) == "Zs" for character in shown.replace("\n", ""))
 
