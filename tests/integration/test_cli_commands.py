@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import pty
+import re
 import select
 import signal
 import subprocess
@@ -322,7 +323,9 @@ def test_the_permission_for_what_errors_said_is_asked_for_with_its_setting(
     # Without it a run ends well, and says how many errors it did not ask about.
     shown = evalforge(environment | WIDE, "ingest").stdout
     assert "lacks apm_read" in shown
-    assert re.search(r"errors +0 of [0-9]+ failing spans without a message found in APM, 0 captures changed, [0-9]+ not", shown)
+    assert re.search(
+        r"errors +0 of [0-9]+ failing spans without a message found in APM, 0 captures changed, [0-9]+ not", shown
+    )
 
 
 def test_a_key_that_may_do_more_than_it_needs_is_a_warning(

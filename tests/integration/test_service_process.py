@@ -164,6 +164,8 @@ def test_health_and_the_other_routes(shared_service: Service) -> None:
     assert shared_service.http.get("/livez").json() == {"status": "ok"}
     assert set(shared_service.http.get("/openapi.json").json()["paths"]) == {
         "/ingestion/run-once",
+        "/ingestion/runs",
+        "/ingestion/runs/{run_id}",
         "/privacy/erase",
         "/exports",
         "/health",

@@ -56,7 +56,9 @@ def page_of(one: Any, width: int = 80) -> str:
 
 @pytest.mark.parametrize("hostile", HOSTILE)
 def test_what_errors_said_is_shown_and_never_obeyed(hostile: str) -> None:
-    one = capture(payload={"name": "answer", "error": {"message": f"refused {hostile}"}}, error_type="Timeout", status_code=504)
+    one = capture(
+        payload={"name": "answer", "error": {"message": f"refused {hostile}"}}, error_type="Timeout", status_code=504
+    )
     shown = page_of(one, width=120)
     assert "What the errors said" in shown
     assert "Timeout 504: refused" in shown

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
+from typing import Any
 
 from evalforge.core.ports import Lease, RunRecord, RunState, Store
 from evalforge.errors import EvalForgeError
 from evalforge.events import emit
-from evalforge.runs.report import RunReport
+from evalforge.runs.lease import LEASE_NAME
+from evalforge.runs.report import RunReport, iso_of
 
 RUN_RETENTION_DAYS = 30
 
@@ -37,6 +40,26 @@ async def keep_record(store: Store, report: RunReport) -> None:
 
 ABANDONED = "abandoned"
 """What a run is called that was never finished: its process died, or lost its lease for good."""
+
+
+async def runs_shown(store: Store, records: Sequence[RunRecord], now: datetime) -> list[dict[str, Any]]:
+    """The records as plain JSON values, each with its state as people should read it."""
+    lease = await store.held_lease(LEASE_NAME) if any(record.state == "running" for record in records) else None
+    return [_document(record, shown_state(record, lease, now)) for record in records]
+
+
+def _document(record: RunRecord, state: str) -> dict[str, Any]:
+    return {
+        "run_id": record.id,
+        "state": state,
+        "plan": record.plan,
+        "holder": record.holder,
+        "asked_by": record.asked_by,
+        "started_at": iso_of(record.started_at),
+        "finished_at": iso_of(record.finished_at) if record.finished_at else None,
+        "expires_at": iso_of(record.expires_at),
+        "report": record.report or None,
+    }
 
 
 def shown_state(record: RunRecord, lease: Lease | None, now: datetime) -> RunState | str:
