@@ -191,6 +191,19 @@ def test_a_report_reads_well() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("detail", "line"),
+    [
+        ((7, 5, 4, 0), "errors 5 of 7 failing spans without a message found in APM, 4 captures changed"),
+        ((1, 0, 0, 1), "errors 0 of 1 failing span without a message found in APM, 0 captures changed, 1 not asked for"),
+    ],
+)
+def test_a_report_says_what_came_of_asking_what_errors_said(detail: tuple[int, ...], line: str) -> None:
+    counts = dict(zip(("looked_for", "found", "written", "left"), detail, strict=True))
+    shown = [" ".join(one.split()) for one in rendered(report_view(document(error_detail=counts)), width=140).splitlines()]
+    assert line in shown
+
+
 def test_a_report_says_when_a_quota_resets_and_when_to_come_back() -> None:
     limit = {"limit": 300.0, "remaining": 0.0, "resets_at": "2026-11-23T13:00:00Z"}
     source = {**document()["sources"][0], "rate_limit": limit}
