@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
 
-from evalforge.core.capture import FailureCapture
+from evalforge.core.capture import FailureCapture, capture_of
 from evalforge.core.error_details import MAX_ERROR_DETAILS, MAX_MESSAGE_LENGTH, error_details_of, untold_errors
 from evalforge.core.privacy import KeyRing, Sanitizer
+from evalforge.core.privacy.again import judged_again
 from evalforge.core.privacy.modes import TextPolicy
 from evalforge.core.signals import FailureType, Severity, Thresholds, find_signals
 from evalforge.stores.fitting import fit
 from evalforge.stores.merging import fitted_document
-from tests.captures import capture, merged, sanitized_span, signal
+from tests.captures import NOW, SITE, capture, merged, sanitized_span, signal
 from tests.spans import span
 
 ENDED = signal("1", FailureType.EXECUTION_ERROR, Severity.MEDIUM, "status", "error", "error")
@@ -56,7 +58,7 @@ def test_long_messages_and_many_spans_are_bounded() -> None:
     document = merged(*parts).to_document()
     assert len(document["error_details"]) == MAX_ERROR_DETAILS
     assert {len(one["message"]) for one in document["error_details"]} == {MAX_MESSAGE_LENGTH}
-    assert all(one["message"].endswith(" […]") for one in document["error_details"])
+    assert all(one["message"].endswith(" [cut]") for one in document["error_details"])
     assert FailureCapture.from_document(document).to_document() == document
 
 
@@ -104,6 +106,20 @@ def test_a_type_alone_is_kept_and_still_asked_about() -> None:
     document = capture(1, signals=(ENDED,), error_type="TimeoutError").to_document()
     assert [one["error_type"] for one in document["error_details"]] == ["TimeoutError"]
     assert untold_errors(document) == ["1"]
+
+
+@pytest.mark.parametrize("opened", [(), ("error.message",)])
+def test_what_an_audit_makes_of_details_is_what_stands_already(opened: tuple[str, ...]) -> None:
+    text = "model timed out for jane.doe@example.com after 30 s; " * 40 + "ask maria.lopez@example.com"
+    raw = span(status="error", error={"message": text, "type": "Timeout"}, metadata={"user_id": "u-1"})
+    sanitizer = Sanitizer(KeyRing((b"k" * 32,)), TextPolicy.of(opened, opened))
+    sanitized = sanitizer.sanitize(raw, find_signals(raw, Thresholds()))
+    made = capture_of(sanitized, site=SITE, fetched_at=NOW, retention_days=180)
+    stored, document = fitted_document(made)
+    again, leaks = judged_again(FailureCapture.from_document(document), document, sanitizer)
+    assert leaks == []
+    assert again.error_details == stored.error_details
+    assert re.search(r"maria|jane", str(document["error_details"])) is None
 
 
 def test_a_closed_message_is_told() -> None:

@@ -17,7 +17,8 @@ MAX_ERROR_DETAILS = 20
 MAX_MESSAGE_LENGTH = 1_000
 """How many characters of a message are kept: the payload may have more of it."""
 
-_CUT_MARK = " […]"
+_CUT_MARK = " [cut]"
+_LONGEST_WORD = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,4 +119,8 @@ def _message_in(error: Any) -> str | None:
         error = next((error[key] for key in ("message", "msg") if isinstance(error.get(key), str)), None)
     if not isinstance(error, str):
         return None
-    return error if len(error) <= MAX_MESSAGE_LENGTH else error[: MAX_MESSAGE_LENGTH - len(_CUT_MARK)] + _CUT_MARK
+    if len(error) <= MAX_MESSAGE_LENGTH:
+        return error
+    end = MAX_MESSAGE_LENGTH - len(_CUT_MARK)
+    space = error.rfind(" ", end - _LONGEST_WORD, end)  # a placeholder has no space, and stays whole or goes
+    return error[: space if space > 0 else end] + _CUT_MARK
