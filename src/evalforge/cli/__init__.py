@@ -29,6 +29,7 @@ COMMANDS: dict[str, Row] = {
     "sandbox": Row("sandbox", "Try", "Serve a local Datadog with sample failures."),
     "check": Row("check", "Run", "Check settings, keys, permissions and the store."),
     "ingest": Row("ingest", "Run", "Pull the failing traces of a window into the store, once."),
+    "backfill": Row("backfill", "Run", "Pull a long window in slices; run it again and it goes on."),
     "serve": Row("serve", "Run", "Serve the HTTP API: run-once, health, exports."),
     "captures": Row("captures", "Look", "List captures, or show one in full."),
     "privacy": Row("privacy", "Look", "Show what sanitizing does to a span, field by field."),

@@ -50,7 +50,7 @@ def learned_by(checkpoints: Iterable[Checkpoint]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(entry for checkpoint in checkpoints for entry in checkpoint.learned))
 
 
-PlanName = Literal["window", "since_last"]
+PlanName = Literal["window", "since_last", "backfill"]
 
 
 @dataclass(frozen=True, slots=True)
