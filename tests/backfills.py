@@ -98,9 +98,14 @@ async def go(
     **ports: Any,
 ) -> RunReport:
     """One backfill; what is none of `backfill`'s ports is the order's."""
+    ports.setdefault("sleep", no_sleep)
     own = {name: ports.pop(name) for name in ("wants_stop", "resolve_users") if name in ports}
     order = BackfillOrder(window, slice_ms, workers, "test", "a tester", "scan", **own)
     return await backfill(sources, cast(Store, store), JUDGE, order, clock=lambda: now + later, **ports)
+
+
+async def no_sleep(seconds: float) -> None:
+    """Waits in no time."""
 
 
 async def covered(store: SqliteStore, source: str = "llm_obs") -> Sequence[Window]:

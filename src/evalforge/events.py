@@ -89,6 +89,12 @@ EVENTS: tuple[Event, ...] = (
         "a backfill has read one slice; the counts are those of the whole backfill",
     ),
     Event("quota.awaited", "WARNING", ("run_id", "source", "retry_after_s"), "a backfill waits for the quota to be reset"),
+    Event(
+        "lease.awaited",
+        "WARNING",
+        ("run_id", "holder", "since", "retry_after_s"),
+        "a backfill waits for the end of another's lease, in case its holder has died",
+    ),
     Event("lease.lost", "ERROR", ("run_id", "holder"), "another run took the lease; this one stops at the next page"),
     Event("source.warned", "WARNING", ("run_id", "source", "warning"), "a source has something to say that is no error"),
     Event("page.stored", "DEBUG", ("run_id", "source", "step", "item_count", "failing", "rejected"), "one page is stored"),

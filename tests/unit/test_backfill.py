@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import timedelta
@@ -21,9 +22,10 @@ from evalforge.errors import (
     SourceUnavailableError,
     StoreUnavailableError,
 )
-from evalforge.runs import BACKFILL_LEASE_NAME, LEASE_NAME, BackfillProgress
+from evalforge.runs import BACKFILL_LEASE_NAME, LEASE_NAME, BackfillOrder, BackfillProgress, RunReport, backfill, run
 from evalforge.stores.sqlite import SqliteStore
-from tests.backfills import HOUR_MS, NOW, WINDOW, CountingSource, KilledError, Mortal, covered, failing, go, spread
+from tests.backfills import HOUR_MS, JUDGE, NOW, WINDOW, CountingSource, KilledError, Mortal, covered, failing, go, spread
+from tests.orders import order
 
 
 @pytest.fixture
@@ -31,6 +33,11 @@ async def store() -> AsyncIterator[SqliteStore]:
     opened = SqliteStore(":memory:", prefix="evalforge_")
     yield opened
     await opened.close()
+
+
+async def backfilled(store: SqliteStore, **ports: Any) -> RunReport:
+    order = BackfillOrder(WINDOW, HOUR_MS, 1, "test", "a tester", "scan")
+    return await backfill([CountingSource(spread(3))], store, JUDGE, order, **ports)
 
 
 async def trace_ids(store: SqliteStore) -> list[str]:
@@ -269,6 +276,49 @@ async def test_a_schedule_goes_on_beside_it_but_no_second_backfill(store: Sqlite
     with pytest.raises(RunInProgressError, match="somebody else"):
         await go(store, CountingSource(spread(3)))
     assert (await go(store, CountingSource(spread(3)), later=timedelta(seconds=61))).complete
+
+
+async def test_a_run_over_the_same_window_meanwhile_converges_to_the_same_captures(store: SqliteStore) -> None:
+    items = [failing(n, WINDOW.from_ms + 1 + n * HOUR_MS // 4, trace=n // 3) for n in range(24)]
+    beside = run([CountingSource(items)], store, JUDGE, order(WINDOW), clock=lambda: NOW)
+    both = await asyncio.gather(go(store, CountingSource(items), workers=4), beside)
+    assert all(report.complete for report in both)
+    assert sum(report.tally.created for report in both) == 8
+    found = [stored.capture.recurrence_count async for stored in store.select(Selection(), now=NOW)]
+    assert found == [3] * 8
+
+
+def backfill_lease() -> Lease:
+    return Lease(BACKFILL_LEASE_NAME, "a dead one", "token", NOW, NOW + timedelta(seconds=50))
+
+
+@pytest.mark.parametrize("lives", [False, True])
+async def test_run_again_at_once_it_waits_for_the_lease_of_a_dead_one(store: SqliteStore, lives: bool) -> None:
+    await store.acquire_lease(backfill_lease(), now=NOW)
+    slept = 0.0
+
+    async def sleep(seconds: float) -> None:
+        nonlocal slept
+        slept += seconds
+        if lives and slept == 20:
+            held = await store.held_lease(BACKFILL_LEASE_NAME)
+            assert held is not None
+            await store.renew_lease(replace(held, expires_at=NOW + timedelta(seconds=80)), now=NOW)
+
+    work = backfilled(store, clock=lambda: NOW + timedelta(seconds=slept), sleep=sleep)
+    if lives:
+        with pytest.raises(RunInProgressError, match="a dead one"):
+            await work
+        assert slept == 20
+    else:
+        assert (await work).complete
+        assert slept == 50
+
+
+async def test_waiting_for_a_lease_ends_when_asked(store: SqliteStore) -> None:
+    await store.acquire_lease(backfill_lease(), now=NOW)
+    with pytest.raises(RunInProgressError):
+        await go(store, CountingSource([]), wants_stop=lambda: True)
 
 
 async def test_a_holder_that_has_lost_its_lease_keeps_no_account(store: SqliteStore) -> None:

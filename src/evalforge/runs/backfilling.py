@@ -24,8 +24,8 @@ from evalforge.errors import EvalForgeError, QuotaExhaustedError, RequestError, 
 from evalforge.events import emit
 from evalforge.ingest import Judge, Reading, Tally, ingest
 from evalforge.runs.history import keep_record
-from evalforge.runs.lease import BACKFILL_LEASE_NAME, Held, held_lease
-from evalforge.runs.report import Backfilled, BackfillProgress, RunReport, SourceSlices, TierReading
+from evalforge.runs.lease import BACKFILL_LEASE_NAME, LEASE_LIFETIME_S, Held, held_lease
+from evalforge.runs.report import Backfilled, BackfillProgress, RunReport, SourceSlices, TierReading, iso_of
 from evalforge.runs.running import (
     check_keys,
     conclude,
@@ -47,6 +47,9 @@ GRACE_MS = 60_000
 
 POLL_S = 1.0
 """How often whoever waits looks whether it is to stop."""
+
+LEASE_POLL_S = 2.0
+"""How often whoever waits for a lease looks whether its holder shows signs of life."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +81,7 @@ async def backfill(
 ) -> RunReport:
     """Reads what no unfinished backfill before it has read of the order's window, from every source, and reports.
 
+    Where another backfill seems to hold the lease it waits to see whether that one has died, at most a lease's lifetime.
     When a quota is out it waits for the reset. Any other error ends it at the next page, and is in the report. Neither time
     nor the number of captures is bounded.
 
@@ -105,6 +109,7 @@ async def backfill(
         backfilled=backfilled,
     )
     began = time.monotonic()
+    await _outlive(store, order, report.run_id, clock, sleep)
     async with held_lease(store, order.holder, report.run_id, clock, name=BACKFILL_LEASE_NAME) as lease:
         await check_keys(store, judge.ring)
         await keep_record(store, report)
@@ -127,6 +132,29 @@ async def backfill(
         await keep_record(store, report)
     emit_summary(report)
     return report
+
+
+async def _outlive(
+    store: Store,
+    order: BackfillOrder,
+    run_id: str,
+    clock: Callable[[], datetime],
+    sleep: Callable[[float], Awaitable[None]],
+) -> None:
+    """Waits for the end of a lease whose holder may have died, as after a kill -9; a holder that renews it lives."""
+    standing, now = await store.held_lease(BACKFILL_LEASE_NAME), clock()
+    if standing is None or not standing.token:
+        return
+    left_s = (standing.expires_at - now).total_seconds()
+    if not 0 < left_s <= LEASE_LIFETIME_S:
+        return
+    since = iso_of(standing.acquired_at)
+    emit("lease.awaited", run_id=run_id, holder=standing.holder, since=since, retry_after_s=round(left_s, 1))
+    while left_s > 0 and not order.wants_stop():
+        await sleep(min(left_s, LEASE_POLL_S))
+        left_s -= LEASE_POLL_S
+        if await store.held_lease(BACKFILL_LEASE_NAME) != standing:
+            return
 
 
 @dataclass(slots=True)
