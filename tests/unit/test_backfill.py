@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -193,16 +193,17 @@ async def test_places_that_a_finished_backfill_left_behind_are_forgotten(store: 
 
 
 async def test_each_source_is_by_itself(store: SqliteStore) -> None:
-    first = CountingSource(spread(18))
-    second = CountingSource(spread(18), name="apm", dies_at=4, trouble=lambda: SourceUnavailableError("down"))
+    first = CountingSource(spread(6))
+    second = CountingSource(spread(60), name="apm", dies_at=29, trouble=lambda: SourceUnavailableError("down"))
     report = await go(store, first, second)
     assert report.error is not None
     assert report.error["code"] == "source_unavailable"
     left = {one["source"]: one["left"] for one in report.document()["backfill"]["sources"]}
-    assert left["apm"]
+    assert (left["llm_obs"], len(left["apm"])) == ([], 1)
     assert (await go(store, first, second)).complete
+    assert len(first.asked) == 6, "what one has read is remembered until all have"
     assert set(first.given.values()) == set(second.given.values()) == {1}
-    assert (len(first.given), len(second.given)) == (18, 18)
+    assert (len(first.given), len(second.given)) == (6, 60)
 
 
 @pytest.mark.parametrize(
@@ -344,6 +345,34 @@ async def test_a_holder_that_has_lost_its_lease_keeps_no_account(store: SqliteSt
     report = await go(store, source, sleep=sleep)
     assert report.incomplete_because == ["lease_lost"]
     assert len(await covered(store)) == 1, "only what it read while the right was its own"
+
+
+async def test_a_slice_that_ends_as_the_lease_is_lost_is_not_counted(
+    store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("evalforge.runs.lease.LEASE_RENEWAL_S", 0.0)
+    lost = asyncio.Event()
+
+    class Listening(Mortal):
+        async def renew_lease(self, lease: Lease, *, now: datetime) -> bool:
+            renewed = await store.renew_lease(lease, now=now)
+            if not renewed:
+                lost.set()
+            return renewed
+
+    class Slow(CountingSource):
+        async def pages(self, window: Window, after: Any = None, *, reach: Any = "all") -> Any:
+            async for page in super().pages(window, after, reach=reach):
+                if page.checkpoint.done and self.page_count == 2:
+                    held = await store.held_lease(BACKFILL_LEASE_NAME)
+                    assert held is not None
+                    await store.release_lease(held)
+                    await lost.wait()
+                yield page
+
+    report = await go(Listening(store, 10_000), Slow(spread(18)))
+    assert report.incomplete_because == ["lease_lost"]
+    assert list(await covered(store)) == []
 
 
 async def test_what_datadog_no_longer_holds_is_said_plainly(store: SqliteStore) -> None:
