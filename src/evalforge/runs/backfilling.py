@@ -430,7 +430,7 @@ class _Backfill:
         """Forgets what was read of a window that is finished: the next backfill of it reads it anew."""
         if not self._may_count(lane.source):
             return
-        rest = tuple(beyond(lane.coverage.windows, [self._held]))
+        rest = tuple(beyond(lane.coverage.windows, [self._order.window]))
         await self._store.save_coverage(replace(lane.coverage, windows=rest))
         for slot in lane.stale:
             present = (await self._store.load_checkpoints(lane.source.name, (slot.tier,))).get(slot.tier)
