@@ -13,6 +13,7 @@ from pathlib import Path
 
 import click
 
+from docs import prices
 from evalforge import errors
 from evalforge.config import SETTINGS
 from evalforge.core.signals import PREFIXES, RULES
@@ -171,6 +172,27 @@ def inventory() -> str:
     return "\n" + "\n".join(parts)
 
 
+def costs() -> str:
+    """A month of each schedule, by failures a day."""
+    rows = []
+    for schedule, minutes in prices.SCHEDULES.items():
+        for failures in prices.FAILURES_A_DAY:
+            month = prices.month(minutes, failures)
+            rows.append(
+                (
+                    schedule,
+                    f"{failures:,}",
+                    f"{month.requests:,}",
+                    f"{month.requests / (prices.DAYS * 24):,.1f}",
+                    f"{month.reads:,}",
+                    f"{month.writes:,}",
+                    f"${month.dollars:,.2f}",
+                )
+            )
+    head = ("schedule", "failures a day", "Datadog requests", "an hour", "Firestore reads", "Firestore writes", "Firestore")
+    return table(head, rows)
+
+
 PARTS: dict[str, Callable[[], str]] = {
     "settings": settings,
     "signals": signals,
@@ -183,6 +205,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "commands": commands,
     "routes": routes,
     "inventory": inventory,
+    "prices": costs,
 }
 
 

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from evalforge.completeness import CompletenessReport, Pair, audit_completeness
 from evalforge.config import EMULATOR_PROJECT, Settings
@@ -18,10 +19,12 @@ from evalforge.core.tombstones import Tombstones
 from evalforge.core.window import MS_PER_HOUR, Window
 from evalforge.credentials import DatadogKeys, datadog_keys_may_change, resolve_datadog_keys, resolve_key_ring
 from evalforge.erasure import Packages, PackagesErased, Target, erase, needs_ring, trace_target, user_target
+from evalforge.errors import NotFoundError
 from evalforge.exports import OfUser, erasing
 from evalforge.ingest import Judge
 from evalforge.rehearsal import Rehearsal
 from evalforge.runs import (
+    RUN_RETENTION_DAYS,
     BackfillOrder,
     BackfillProgress,
     Budget,
@@ -31,6 +34,7 @@ from evalforge.runs import (
     backfill,
     check_keys,
     run,
+    runs_shown,
 )
 from evalforge.sources.datadog.client import DatadogClient
 from evalforge.sources.datadog.reading import DatadogSource
@@ -52,7 +56,7 @@ async def ingest_once(
     window: Window | None = None,
     since_last: bool | None = None,
     dry_run: bool = False,
-    run_id: str | None = None,
+    on_begun: Callable[[str], None] = lambda run_id: None,
     on_page: Callable[[RunProgress], None] | None = None,
     wants_stop: Callable[[], bool] = lambda: False,
 ) -> RunReport:
@@ -84,7 +88,7 @@ async def ingest_once(
     opened = opened_rehearsal(settings) if dry_run else opened_store(settings)
     async with opened as store, opened_sources(settings, keys) as sources:
         judge = judge_of(settings, ring)
-        return await run(sources, store, judge, order, clock=utc_now, on_page=on_page, run_id=run_id)
+        return await run(sources, store, judge, order, clock=utc_now, on_begun=on_begun, on_page=on_page)
 
 
 async def backfill_once(
@@ -126,7 +130,33 @@ def _plan_of(settings: Settings, window: Window | None, lookback_hours: float | 
         return AskedWindow(window)
     if since_last or (since_last is None and lookback_hours is None and settings.since_last):
         return SinceLast(round((lookback_hours or settings.trace_lookback_hours) * MS_PER_HOUR))
-    return AskedWindow(Window.last_hours(lookback_hours or settings.trace_lookback_hours, utc_now()))
+    return AskedWindow(Window.last_hours(lookback_hours or settings.trace_lookback_hours, utc_now()), reads_on=True)
+
+
+async def recent_runs(settings: Settings, *, limit: int) -> list[dict[str, Any]]:
+    """The runs of the history that began last, the latest first, as plain JSON values.
+
+    Raises:
+        StoreError, StoreUnavailableError
+    """
+    async with opened_store(settings) as store:
+        now = utc_now()
+        return await runs_shown(store, await store.recent_runs(limit=limit, now=now), now)
+
+
+async def one_run(settings: Settings, run_id: str) -> dict[str, Any]:
+    """One run of the history as plain JSON values.
+
+    Raises:
+        NotFoundError: there is none with this id, or it has expired.
+        StoreError, StoreUnavailableError
+    """
+    async with opened_store(settings) as store:
+        now = utc_now()
+        record = await store.load_run(run_id, now=now)
+        if record is None:
+            raise NotFoundError(f"there is no run {run_id[:80]!a}; the history holds {RUN_RETENTION_DAYS} days")
+        return (await runs_shown(store, [record], now))[0]
 
 
 async def erase_once(settings: Settings, *, actor: str, user_id: Json = None, trace_id: str | None = None) -> Erasure:

@@ -40,7 +40,7 @@ class Tally:
 
     `healthy` counts spans that are no failure or out of scope. Captures are counted apart, once per write or look:
     `created`, `updated`, `unchanged`, `refused` by the store, and `kept_out` because they were erased. `by_type` counts the
-    created ones by failure type.
+    created ones by failure type, `by_reason` the rejected items and refused captures by why.
     """
 
     fetched: int = 0
@@ -53,6 +53,7 @@ class Tally:
     refused: int = 0
     kept_out: int = 0
     by_type: Counter[str] = field(default_factory=Counter)
+    by_reason: Counter[str] = field(default_factory=Counter)
 
     @property
     def capture_count(self) -> int:
@@ -288,6 +289,7 @@ def _account(
     ):
         for trace_id in trace_ids:
             emit(event, run_id=reading.run_id, trace_id=trace_id, action="upsert", outcome=event.partition(".")[2])
+    tally.by_reason.update(letter.reason for letter in letters)
     written = created.union(result.updated)
     for capture in captures:
         if capture.trace_id in written and capture.redactions.get(SECOND_NET):

@@ -242,7 +242,7 @@ REPORT = Place(
         Row("run_id started_at finished_at duration_s", "drawn, and the clock"),
         Row("holder", "the kind of process, host name and process id", _OPERATOR),
         Row("asked_by", "who asked for the run: a caller's name, or the process", _OPERATOR),
-        Row("plan dry_run readings gone backfill", "codes of evalforge's, and windows of time"),
+        Row("plan dry_run readings gone backfill errors_by_code", "codes of evalforge's, counts, and windows of time"),
         Row("rehearsal", "only of a dry run, which is not stored: captures as they would be kept", _PSEUDONYM),
         Row("window filter complete incomplete_because error", "settings, and codes with their meaning"),
         Row("items captures expired request_count retry_count", "counted"),

@@ -22,7 +22,16 @@ from evalforge.errors import (
     SourceUnavailableError,
     StoreUnavailableError,
 )
-from evalforge.runs import BACKFILL_LEASE_NAME, LEASE_NAME, BackfillOrder, BackfillProgress, RunReport, backfill, run
+from evalforge.runs import (
+    BACKFILL_LEASE_NAME,
+    LEASE_NAME,
+    BackfillOrder,
+    BackfillProgress,
+    RunReport,
+    backfill,
+    run,
+    runs_shown,
+)
 from evalforge.stores.sqlite import SqliteStore
 from tests.backfills import HOUR_MS, JUDGE, NOW, WINDOW, CountingSource, KilledError, Mortal, covered, failing, go, spread
 from tests.orders import order
@@ -287,6 +296,24 @@ async def test_a_run_over_the_same_window_meanwhile_converges_to_the_same_captur
     assert sum(report.tally.created for report in both) == 8
     found = [stored.capture.recurrence_count async for stored in store.select(Selection(), now=NOW)]
     assert found == [3] * 8
+
+
+async def test_the_history_says_running_while_its_own_lease_is_held(store: SqliteStore) -> None:
+    shown: list[str] = []
+
+    class Looking(CountingSource):
+        async def pages(self, window: Window, after: Any = None, *, reach: Any = "all") -> Any:
+            async for page in super().pages(window, after, reach=reach):
+                records = await store.recent_runs(limit=5, now=NOW)
+                shown.extend(record["state"] for record in await runs_shown(store, records, NOW))
+                yield page
+
+    await go(store, Looking(spread(3)))
+    assert set(shown) == {"running"}
+    with pytest.raises(KilledError):
+        await go(store, CountingSource(spread(3), dies_at=0))
+    states = [record["state"] for record in await runs_shown(store, await store.recent_runs(limit=5, now=NOW), NOW)]
+    assert sorted(states) == ["abandoned", "complete"]
 
 
 def backfill_lease() -> Lease:

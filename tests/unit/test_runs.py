@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from evalforge.core.plans import Plan, windows_due
-from evalforge.core.ports import Checkpoint, Lease, Rejected, Selection
+from evalforge.core.plans import AskedWindow, Plan, SinceLast
+from evalforge.core.ports import COLLECTIONS, Lease, Rejected, RunRecord, Selection, StoredDocument
 from evalforge.core.privacy import KeyRing, Sanitizer
 from evalforge.core.signals import Thresholds
-from evalforge.core.span import Span
+from evalforge.core.span import Evaluation, Span
 from evalforge.core.window import Window
 from evalforge.errors import (
     QuotaExhaustedError,
@@ -22,7 +22,8 @@ from evalforge.errors import (
     StoreError,
 )
 from evalforge.ingest import Judge
-from evalforge.runs import LEASE_NAME, Budget, RunReport, run
+from evalforge.rehearsal import Rehearsal
+from evalforge.runs import LEASE_NAME, Budget, RunReport, run, runs_shown
 from evalforge.stores.sqlite import SqliteStore
 from tests.fake_source import FakeSource
 from tests.orders import GENEROUS, order
@@ -193,14 +194,93 @@ async def test_spans_of_experiments_are_never_failures(store: SqliteStore) -> No
     assert (report.tally.healthy, report.tally.failing) == (1, 0)
 
 
-def test_the_unfinished_window_comes_first_then_what_is_beyond_it() -> None:
-    asked = Window(100, 200)
-    unfinished = Checkpoint("s", Window(50, 150), cursor="c")
-    assert windows_due(asked, None) == [(asked, None)]
-    assert windows_due(asked, Checkpoint("s", Window(50, 150), done=True)) == [(asked, None)]
-    assert windows_due(asked, unfinished) == [(Window(50, 150), unfinished), (Window(150, 200), None)]
-    assert windows_due(asked, Checkpoint("s", Window(120, 150))) == [
-        (Window(120, 150), Checkpoint("s", Window(120, 150))),
-        (Window(100, 120), None),
-        (Window(150, 200), None),
+async def test_runs_that_die_before_their_first_page_are_finished_by_the_next(store: SqliteStore) -> None:
+    items = [span(number, hours_ago=2.5) for number in range(4)] + [span(9, hours_ago=0.5)]
+    hour = timedelta(hours=1)
+    broken = FakeSource(items, error=SourceUnavailableError("down"), fail_after=0)
+    for began in (NOW - 2 * hour, NOW - hour):
+        report = await go(store, broken, window=AskedWindow(Window.last_hours(1, began), reads_on=True), now=began)
+        assert (report.complete, report.errors_by_code) == (False, {"source_unavailable": 1})
+    whole = FakeSource(items)
+    report = await go(store, whole, window=AskedWindow(Window.last_hours(1, NOW), reads_on=True), now=NOW)
+    assert report.complete
+    three = Window.last_hours(3, NOW)
+    assert [window for window, _ in whole.asked] == [
+        Window(three.from_ms, three.from_ms + 3_600_000),
+        Window.last_hours(2, NOW),
     ]
+    assert await store.count(now=NOW) == 5
+
+
+async def test_a_schedule_that_was_down_for_a_month_says_what_is_gone(store: SqliteStore) -> None:
+    month_ago = NOW - timedelta(days=30)
+    first = await go(store, FakeSource([]), window=SinceLast(24 * 3_600_000), now=month_ago)
+    assert first.complete
+    report = await go(store, FakeSource([span(1, hours_ago=14 * 24)]), window=SinceLast(24 * 3_600_000))
+    assert report.incomplete_because == ["gone"]
+    document = report.document()
+    assert document["gone"] == [{"source": "llm_obs", "from": "2026-10-24T12:00:00.000Z", "to": "2026-11-08T12:00:00.000Z"}]
+    assert await store.count(now=NOW) == 1
+    again = await go(store, FakeSource([]), window=SinceLast(24 * 3_600_000), now=NOW + timedelta(minutes=5))
+    assert again.complete, "it is said once"
+
+
+async def test_the_report_says_which_tiers_ran(store: SqliteStore) -> None:
+    plan = SinceLast(24 * 3_600_000)
+    tiers = []
+    for minutes in (0, 5, 6 * 60 + 5, 24 * 60 + 10):
+        report = await go(store, FakeSource([]), window=plan, now=NOW + timedelta(minutes=minutes))
+        tiers.append([reading["tier"] for reading in report.document()["readings"] if reading["windows"]])
+        assert all(reading["finished"] for reading in report.document()["readings"])
+    assert tiers == [["recent"], ["recent"], ["recent", "day"], ["recent", "day", "fortnight"]]
+
+
+async def test_the_history_says_what_ran_and_who_died(store: SqliteStore) -> None:
+    ended = await go(store, FakeSource([span(1)]))
+    died = RunRecord("run_2", "running", "window", "somebody", "somebody", NOW, NOW + timedelta(days=30))
+    await store.save_run(died)
+    shown = await runs_shown(store, await store.recent_runs(limit=10, now=NOW), NOW)
+    states = {one["run_id"]: one["state"] for one in shown}
+    assert states == {ended.run_id: "complete", "run_2": "abandoned"}
+    (record,) = [one for one in shown if one["run_id"] == ended.run_id]
+    assert (record["asked_by"], record["report"]) == ("a tester", ended.document())
+    lease = Lease(LEASE_NAME, "somebody", "token", NOW, NOW + timedelta(seconds=60))
+    await store.acquire_lease(lease, now=NOW)
+    (running,) = await runs_shown(store, [died], NOW)
+    assert running["state"] == "running"
+
+
+async def test_a_dry_run_judges_everything_and_writes_nothing(store: SqliteStore) -> None:
+    await go(store, FakeSource([span(1), span(2)]))
+    before = await everything(store)
+    secret = "jane.doe@example.com"
+    items = [
+        span(1),
+        span(2, status="ok", evaluations=(Evaluation("tone", assessment="fail"),)),
+        span(3, tags=(("user.email", secret),)),
+    ]
+    items += [span(4, trace=3), span(5, status="ok")]
+    request = order(WINDOW, rehearsal=True)
+    report = await run(
+        [FakeSource([*items, Rejected("no_ids", {})])], Rehearsal(store), judge(KEY_A), request, clock=lambda: NOW
+    )
+    assert await everything(store) == before
+    document = report.document()
+    assert document["dry_run"] is True
+    assert document["items"] == {"fetched": 6, "healthy": 1, "failing": 4, "rejected": 1}
+    rehearsal = document["rehearsal"]
+    assert rehearsal["captures_by_signal"] == {"evaluation_failure": 1, "execution_error": 2}
+    assert rehearsal["would_create"] == {"count": 1, "trace_ids": [span(3).trace_id]}
+    assert rehearsal["would_update"] == {"count": 1, "trace_ids": [span(2).trace_id]}
+    assert {example["failure_type"] for example in rehearsal["examples"]} == {"execution_error", "evaluation_failure"}
+    assert secret not in str(document)
+    assert document["errors_by_code"] == {"no_ids": 1}
+
+
+async def everything(store: SqliteStore) -> list[StoredDocument]:
+    return [stored for collection in COLLECTIONS async for stored in store.documents(collection)]
+
+
+async def test_a_dry_run_can_do_nothing_that_a_run_does_not_need(store: SqliteStore) -> None:
+    with pytest.raises(NotImplementedError, match="purge"):
+        await Rehearsal(store).purge()

@@ -111,10 +111,10 @@ async def test_one_run_at_a_time_and_the_next_after_it_ended() -> None:
     silent = Settings(capture_store="sqlite:///:memory:")  # without keys: a run ends at once, with an error
     first = runner.start(silent, RunRequest())
     with pytest.raises(SettingsError):
-        await asyncio.wrap_future(first)
+        await asyncio.wrap_future(first.report)
     second = runner.start(silent, RunRequest())
     with pytest.raises(SettingsError):
-        await asyncio.wrap_future(second)
+        await asyncio.wrap_future(second.report)
     vars(runner)["_since"] = "2026-11-23T06:00:00.000Z"
     with pytest.raises(RunInProgressError) as caught:
         runner.start(silent, RunRequest())

@@ -14,6 +14,7 @@ from evalforge.core.ports import Selection
 from evalforge.errors import RequestError
 from evalforge.service import schema
 from evalforge.service.requests import (
+    DEFAULT_RUNS,
     ERASE_FIELDS,
     EXPORT_FIELDS,
     MAX_BODY_BYTES,
@@ -26,6 +27,7 @@ from evalforge.service.requests import (
     read_body_fields,
     read_fields,
     run_request,
+    runs_limit,
 )
 
 
@@ -56,6 +58,9 @@ GOOD_RUNS: list[tuple[bytes, bytes, RunRequest]] = [
     (b'{"lookback": 2}', b"lookback_hours=2.0", RunRequest(2.0)),
     (b'{"lookback": null, "quality_threshold": null}', b"lookback=3", RunRequest(3.0)),
     (b'{"lookback": 2, "lookback": 2}', b"", RunRequest(2.0)),
+    (b'{"dry_run": true, "since_last": true}', b"", RunRequest(since_last=True, dry_run=True)),
+    (b'{"dryRun": false}', b"sinceLast=false", RunRequest(since_last=False)),
+    (b'{"since_last": true, "lookback": 2}', b"dry_run=true", RunRequest(2.0, since_last=True, dry_run=True)),
     ('{"lookback": 2}'.encode("utf-16"), b"", RunRequest(2.0)),
 ]
 
@@ -84,6 +89,11 @@ BAD_RUNS: list[tuple[bytes, bytes, str | None]] = [
     (b'{"lookback": 2}', b"lookback=3", "lookback"),
     (b"", b"lookback=2&lookback=3", "lookback"),
     (b"", b"lookback=", "lookback"),
+    (b'{"dry_run": 1}', b"", "dry_run"),
+    (b'{"dry_run": "yes"}', b"", "dry_run"),
+    (b'{"dry_run": [true]}', b"", "dry_run"),
+    (b'{"dry_run": true, "dryRun": false}', b"", "dryRun"),
+    (b'{"since_last": true}', b"since_last=false", "since_last"),
     (b'{"Lookback": 2}', b"", "Lookback"),
     (b'{"window": 2}', b"", "window"),
     (b'{"": 2}', b"", ""),
@@ -113,6 +123,14 @@ async def test_runs_that_may_not(body: bytes, query: bytes, field: str | None) -
     assert len(caught.value.message) < 400
     if field is not None:
         assert caught.value.field == field
+
+
+def test_how_many_runs_may_be_listed() -> None:
+    assert runs_limit([]) == DEFAULT_RUNS
+    assert runs_limit([("limit", "3"), ("limit", "3")]) == 3
+    for fields in ([("limit", "0")], [("limit", "101")], [("limit", "x")], [("limit", "1"), ("limit", "2")], [("x", "1")]):
+        with pytest.raises(RequestError):
+            runs_limit(fields)
 
 
 GOOD_EXPORTS: list[tuple[dict[str, Any], ExportRequest]] = [

@@ -31,6 +31,7 @@ COMMANDS: dict[str, Row] = {
     "ingest": Row("ingest", "Run", "Pull the failing traces of a window into the store, once."),
     "backfill": Row("backfill", "Run", "Pull a long window in slices; run it again and it goes on."),
     "serve": Row("serve", "Run", "Serve the HTTP API: run-once, health, exports."),
+    "runs": Row("runs", "Look", "List the runs of the last 30 days, or show one in full."),
     "captures": Row("captures", "Look", "List captures, or show one in full."),
     "privacy": Row("privacy", "Look", "Show what sanitizing does to a span, field by field."),
     "export": Row("export", "Look", "Write captures to a file as JSON Lines."),

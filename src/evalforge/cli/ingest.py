@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -12,12 +13,26 @@ from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console, Group
+from rich.padding import Padding
 from rich.text import Text
 
-from evalforge.cli.cards import facts_grid
+from evalforge.cli.cards import facts_grid, print_card
 from evalforge.cli.options import instant_of, run_async
-from evalforge.cli.screen import console, counted, full_moment, is_terminal, joined_counts, print_json, safe, text
+from evalforge.cli.screen import (
+    console,
+    counted,
+    full_moment,
+    is_terminal,
+    joined_counts,
+    json_lines,
+    json_view,
+    print_json,
+    safe,
+    text,
+)
 from evalforge.config import Settings, one_setting, parsed_value
+from evalforge.core.capture import FailureCapture
+from evalforge.core.plans import ASKED
 from evalforge.core.window import MS_PER_HOUR, Window, epoch_ms
 from evalforge.errors import RequestError, SettingsError
 
@@ -26,6 +41,10 @@ if TYPE_CHECKING:
 
 SHOWN_WINDOWS = 3
 """How many windows a report shows of what is left of a source."""
+
+
+PAYLOAD_LINES, SHOWN_IDS = 12, 2
+"""How many lines of an example's payload a dry run prints, and how many documents it names."""
 
 
 @click.command(name="ingest", short_help="Pull the failing traces of a window into the store, once.")
@@ -37,8 +56,23 @@ SHOWN_WINDOWS = 3
 )
 @click.option("--from", "began", metavar="TIME", help="Read from this time on: 36h, 7d, 2026-11-23 or 2026-11-23T06:00:00Z.")
 @click.option("--to", "ended", metavar="TIME", help="Read up to this time instead of up to now; needs --from.")
+@click.option(
+    "--since-last",
+    is_flag=True,
+    help="Read what is new since the last such run, and again what may have arrived late; as SINCE_LAST=true. The first one "
+    "reads --lookback.",
+)
+@click.option("--dry-run", is_flag=True, help="Read and judge everything, say what would change, and write nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print the run report as JSON instead of a table.")
-def command(lookback: str | None, quality_threshold: str | None, began: str | None, ended: str | None, as_json: bool) -> int:
+def command(
+    lookback: str | None,
+    quality_threshold: str | None,
+    began: str | None,
+    ended: str | None,
+    since_last: bool,
+    dry_run: bool,
+    as_json: bool,
+) -> int:
     """Pull the failing traces of a window out of Datadog into the store, once.
 
     Reading a window again changes nothing but what is new. Ctrl-C stops at the end of the page; the next run goes on from
@@ -51,6 +85,8 @@ def command(lookback: str | None, quality_threshold: str | None, began: str | No
     settings = Settings.from_environment()
     lookback_hours = _value("--lookback", "TRACE_LOOKBACK_HOURS", lookback)
     threshold = _value("--quality-threshold", "QUALITY_THRESHOLD", quality_threshold)
+    if since_last and began is not None:
+        raise RequestError("--since-last: cannot go with --from; it knows itself where to begin", field="--since-last")
     window = window_of(began, ended, has_lookback=lookback is not None, now=datetime.now(UTC))
     watching = is_terminal() and not as_json
     form = one_setting("LOG_FORMAT", "console" if is_terminal() else "json")
@@ -60,9 +96,12 @@ def command(lookback: str | None, quality_threshold: str | None, began: str | No
             bootstrap.ingest_once(
                 settings,
                 holder=default_holder("cli"),
+                asked_by=_user(),
                 lookback_hours=lookback_hours,
                 quality_threshold=threshold,
                 window=window,
+                since_last=since_last or None,
+                dry_run=dry_run,
                 on_page=on_page,
                 wants_stop=wants_stop,
             )
@@ -80,6 +119,13 @@ def told(report: RunReport, *, as_json: bool) -> int:
         return 0
     click.echo(f"evalforge: {safe(report.error['message'])}", err=True)
     return int(report.error["exit_code"])
+
+
+def _user() -> str:
+    try:
+        return f"{getpass.getuser()[:60]} at the command line"
+    except (KeyError, OSError):  # no name for this user id: the usual case in a container
+        return "the command line"
 
 
 def _value(option: str, setting: str, given: str | None) -> float | None:
@@ -169,7 +215,7 @@ def _progress(watching: bool) -> Iterator[Callable[[RunProgress], None] | None]:
             seen = f"{counted(tally.fetched, 'span')} · {tally.failing:,} failing · {tally.created:,} new"
             bars.update(
                 task,
-                description=safe(f"{progress.source} {progress.step.partition(':')[0]}".strip(), 20),
+                description=safe(_doing(progress), 28),
                 completed=progress.position,
                 seen=seen,
             )
@@ -177,10 +223,17 @@ def _progress(watching: bool) -> Iterator[Callable[[RunProgress], None] | None]:
         yield follow
 
 
+def _doing(progress: RunProgress) -> str:
+    tier = "" if progress.tier == ASKED.name else progress.tier
+    return " ".join(part for part in (progress.source, tier, progress.step.partition(":")[0]) if part)
+
+
 def print_report(out: Console, report: RunReport) -> None:
     """Writes the report as a table of a few lines."""
     document = report.document()
     out.print(report_view(document))
+    if document["rehearsal"] is not None:
+        print_examples(out, document["rehearsal"])
 
 
 def report_view(document: Mapping[str, Any]) -> Group:
@@ -191,17 +244,16 @@ def report_view(document: Mapping[str, Any]) -> Group:
     refused = [counted(captures["refused"], "refused", "refused")] if captures["refused"] else []
     kept_out = [f"{captures['kept_out']:,} kept out because they were erased"] if captures.get("kept_out") else []
     expired = [("expired", f"{counted(document['expired'], 'document')} deleted")] if document.get("expired") else []
+    kept = ", ".join([f"{captures[name]:,} {name}" for name in ("created", "updated", "unchanged")] + refused + kept_out)
     rows: list[tuple[str, Any]] = [
         ("window", f"{full_moment(began)[:-7]} to {full_moment(ended)[:-7]} UTC ({hours:,.4g} h)"),
+        *_tier_rows(document),
         (
             "read",
             f"{counted(items['fetched'], 'span')}: {items['healthy']:,} healthy, {items['failing']:,} failing, "
             f"{items['rejected']:,} rejected",
         ),
-        (
-            "captures",
-            ", ".join([f"{captures[name]:,} {name}" for name in ("created", "updated", "unchanged")] + refused + kept_out),
-        ),
+        *(_rehearsal_rows(document["rehearsal"]) if document.get("rehearsal") else [("captures", kept)]),
         ("first as", joined_counts(captures["created_by_type"])),
         *((source["name"], _source_line(source)) for source in document["sources"]),
         *_lookup_row(document["user_hash"].get("lookup")),
@@ -214,6 +266,52 @@ def report_view(document: Mapping[str, Any]) -> Group:
     rows += [("warning", text(warning, "yellow")) for warning in document["warnings"]]
     rows += [("hint", text(document["user_hash"]["hint"], "dim")) if document["user_hash"]["hint"] else ("", None)]
     return Group(facts_grid(rows))
+
+
+def _tier_rows(document: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """What each tier of an incremental run read again, and what can no longer be read at all."""
+    rows: list[tuple[str, Any]] = []
+    for reading in document.get("readings", ()):
+        if reading["tier"] == ASKED.name or not reading["windows"]:
+            continue
+        hours = sum((_instant(one["to"]) - _instant(one["from"])).total_seconds() for one in reading["windows"]) / 3600
+        what = "evaluated spans" if reading["reach"] == "evaluated" else "all spans"
+        state = "" if reading["finished"] else ", not to its end: the next run goes on"
+        rows.append((f"{reading['tier']}", f"{reading['source']}: {what} of {hours:,.4g} h{state}"))
+    for gone in document.get("gone", ()):
+        began, ended = (full_moment(_instant(gone[edge])) for edge in ("from", "to"))
+        rows.append(
+            ("gone", text(f"{gone['source']}: {began} to {ended} was never read, and Datadog has dropped it", "yellow"))
+        )
+    return rows
+
+
+def _instant(text_of: str) -> datetime:
+    return datetime.fromisoformat(text_of)
+
+
+def _rehearsal_rows(rehearsal: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """What a dry run found: captures by signal, and the documents that would change."""
+    rows: list[tuple[str, Any]] = [("by signal", joined_counts(rehearsal["captures_by_signal"]))]
+    for change in ("create", "update"):
+        found = rehearsal[f"would_{change}"]
+        shown = found["trace_ids"][:SHOWN_IDS]
+        more = " …" if found["count"] > len(shown) else ""
+        rows.append((f"would {change}", f"{counted(found['count'], 'document')} {' '.join(shown)}{more}"))
+    return rows
+
+
+def print_examples(out: Console, rehearsal: Mapping[str, Any]) -> None:
+    """Writes the examples of a dry run as cards, each with the beginning of its sanitized payload."""
+    for example in rehearsal["examples"]:
+        out.print()
+        print_card(out, FailureCapture.from_document(example))
+        lines = json_lines(example["trace_payload"])
+        out.print(Padding(json_view(lines[:PAYLOAD_LINES]), (0, 0, 0, 2)))
+        if len(lines) > PAYLOAD_LINES:
+            out.print(text(f"  … {counted(len(lines) - PAYLOAD_LINES, 'more line')}; --json has all", "dim"))
+    out.print()
+    out.print(text("A dry run: nothing was written.", "bold"))
 
 
 def _lookup_row(lookup: Mapping[str, int] | None) -> list[tuple[str, Any]]:
@@ -269,5 +367,6 @@ def _outcome(document: Mapping[str, Any]) -> Text:
             ended += f"; run again after {full_moment(again)}"
         return text(ended, "bold red")
     if document["complete"]:
-        return text("complete: every failing trace of the window is captured", "bold green")
+        done = "judged" if document.get("dry_run") else "captured"
+        return text(f"complete: every failing trace of the window is {done}", "bold green")
     return text("not complete", "bold yellow")

@@ -52,6 +52,9 @@ def learned_by(checkpoints: Iterable[Checkpoint]) -> tuple[str, ...]:
 
 PlanName = Literal["window", "since_last", "backfill"]
 
+BACKFILL: PlanName = "backfill"
+"""A window in slices, several at a time; see `core.slices`."""
+
 
 @dataclass(frozen=True, slots=True)
 class Due:
@@ -86,9 +89,13 @@ class Plan(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class AskedWindow:
-    """The plan of a run over one window; an earlier one that such a run left unfinished is finished first."""
+    """The plan of a run over one window; an earlier one that such a run left unfinished is finished first.
+
+    With `reads_on` whatever lies between the two is read as well: the window ends now, as those of all such runs do.
+    """
 
     asked: Window
+    reads_on: bool = False
     name: PlanName = "window"
 
     def window(self, now_ms: int) -> Window:
@@ -98,7 +105,16 @@ class AskedWindow:
     def due(self, checkpoints: Mapping[str, Checkpoint], now_ms: int) -> Sequence[Due]:
         """One reading, of the window that was asked for."""
         checkpoint = checkpoints.get(ASKED.name)
-        return [Due(ASKED, now_ms, tuple(windows_due(self.asked, checkpoint)))]
+        if checkpoint is None or checkpoint.done:
+            return [Due(ASKED, now_ms, ((self.asked, None),))]
+        held_from_ms = now_ms - RETENTION_MS
+        wanted = self.asked
+        if self.reads_on and checkpoint.window.to_ms < wanted.from_ms:
+            wanted = Window(min(max(checkpoint.window.to_ms, held_from_ms), wanted.from_ms), wanted.to_ms)
+        rest = [(window, None) for window in wanted.without(checkpoint.window)]
+        return [
+            Due(ASKED, now_ms, ((checkpoint.window, checkpoint), *rest), _between(_read_to_ms(checkpoint), held_from_ms))
+        ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,15 +130,20 @@ class SinceLast:
 
     def due(self, checkpoints: Mapping[str, Checkpoint], now_ms: int) -> Sequence[Due]:
         """The tiers that are due, each without what those before it read anew in this run."""
-        recent = self._recent(checkpoints.get(RECENT.name), now_ms)
+        last = checkpoints.get(RECENT.name)
+        recent = self._recent(last, now_ms)
         found = [recent]
         fresh_from_ms = recent.windows[-1][0].from_ms
+        # A tier begins with the first reading of all, also where that one was finished by a later run.
+        first_ms = now_ms if last is None or last.done or last.began_ms is None else min(last.began_ms, now_ms)
         for tier in (DAY, FORTNIGHT):
-            due = _later_tier(tier, checkpoints.get(tier.name), fresh_from_ms, now_ms)
-            if due is not None:
-                found.append(due)
-                if due.windows:
-                    fresh_from_ms = min(fresh_from_ms, due.windows[0][0].from_ms)
+            checkpoint = checkpoints.get(tier.name)
+            due = Due(tier, first_ms, ()) if checkpoint is None else _later_tier(tier, checkpoint, fresh_from_ms, now_ms)
+            if due is None:
+                continue
+            found.append(due)
+            if due.windows and due.began_ms == now_ms:  # what an earlier run has read of a window is not fresh
+                fresh_from_ms = min(fresh_from_ms, due.windows[0][0].from_ms)
         return found
 
     def _recent(self, checkpoint: Checkpoint | None, now_ms: int) -> Due:
@@ -130,21 +151,18 @@ class SinceLast:
             return Due(RECENT, now_ms, ((self.window(now_ms), None),))
         held_from_ms = now_ms - RETENTION_MS
         if not checkpoint.done:
-            read_to_ms = checkpoint.window.from_ms if checkpoint.last_ms is None else checkpoint.last_ms
             windows: list[tuple[Window, Checkpoint | None]] = [(checkpoint.window, checkpoint)]
-            beyond_ms = max(checkpoint.window.to_ms, held_from_ms)
-            if beyond_ms < now_ms:
-                windows.append((Window(beyond_ms, now_ms), None))
-            return Due(RECENT, now_ms, tuple(windows), _between(read_to_ms, held_from_ms))
+            # With the overlap: the beginning of that window was read when it had just ended.
+            beyond_ms = max(min(checkpoint.window.to_ms, now_ms) - RECENT.overlap_ms, held_from_ms)
+            windows.append((Window(beyond_ms, now_ms), None))
+            return Due(RECENT, now_ms, tuple(windows), _between(_read_to_ms(checkpoint), held_from_ms))
         read_to_ms = checkpoint.window.to_ms
         # Also where our clock was set back: the overlap before now is read in any case.
         from_ms = max(min(read_to_ms, now_ms) - RECENT.overlap_ms, held_from_ms)
         return Due(RECENT, now_ms, ((Window(from_ms, now_ms), None),), _between(read_to_ms, held_from_ms))
 
 
-def _later_tier(tier: Tier, checkpoint: Checkpoint | None, fresh_from_ms: int, now_ms: int) -> Due | None:
-    if checkpoint is None:
-        return Due(tier, now_ms, ())
+def _later_tier(tier: Tier, checkpoint: Checkpoint, fresh_from_ms: int, now_ms: int) -> Due | None:
     began_ms = min(checkpoint.window.to_ms if checkpoint.began_ms is None else checkpoint.began_ms, now_ms)
     if not checkpoint.done:
         return Due(tier, began_ms, ((checkpoint.window, checkpoint),))
@@ -154,12 +172,9 @@ def _later_tier(tier: Tier, checkpoint: Checkpoint | None, fresh_from_ms: int, n
     return Due(tier, now_ms, ((Window(from_ms, fresh_from_ms), None),) if from_ms < fresh_from_ms else ())
 
 
+def _read_to_ms(unfinished: Checkpoint) -> int:
+    return unfinished.window.from_ms if unfinished.last_ms is None else unfinished.last_ms
+
+
 def _between(from_ms: int, to_ms: int) -> Window | None:
     return Window(from_ms, to_ms) if from_ms < to_ms else None
-
-
-def windows_due(asked: Window, checkpoint: Checkpoint | None) -> list[tuple[Window, Checkpoint | None]]:
-    """What to read, in order: first the window that an earlier run left unfinished, then the rest of the one asked for."""
-    if checkpoint is None or checkpoint.done:
-        return [(asked, None)]
-    return [(checkpoint.window, checkpoint), *((rest, None) for rest in asked.without(checkpoint.window))]

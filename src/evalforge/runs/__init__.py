@@ -1,7 +1,7 @@
 """Runs: what is read when, under which lease and within which budget, and what is said of it afterwards."""
 
 from evalforge.runs.backfilling import BackfillOrder, backfill
-from evalforge.runs.history import RUN_RETENTION_DAYS, shown_state
+from evalforge.runs.history import RUN_RETENTION_DAYS, runs_shown
 from evalforge.runs.lease import (
     BACKFILL_LEASE_NAME,
     LEASE_LIFETIME_S,
@@ -35,6 +35,6 @@ __all__ = [
     "iso_of",
     "new_run_id",
     "run",
-    "shown_state",
+    "runs_shown",
     "taken_lease",
 ]

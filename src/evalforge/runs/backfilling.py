@@ -15,7 +15,7 @@ from datetime import datetime
 from typing import Any
 
 from evalforge.core.capture import FailureCapture
-from evalforge.core.plans import RETENTION_MS, TIER_NAMES, Due, PlanName, Tier, learned_by
+from evalforge.core.plans import BACKFILL, RETENTION_MS, TIER_NAMES, Due, Tier, learned_by
 from evalforge.core.ports import Checkpoint, Coverage, Page, Source, Store, UpsertResult
 from evalforge.core.slices import SLOT_TIERS, Slice, beyond, slice_count, slices_left, valid_coverage, within
 from evalforge.core.window import Window, epoch_ms, iso_ms, joined
@@ -36,8 +36,6 @@ from evalforge.runs.running import (
     new_run_id,
 )
 from evalforge.users import Lookup, Nameless, look_up_users
-
-PLAN: PlanName = "backfill"
 
 UNKNOWN_RESET_S = 60.0
 """How long is waited for a quota of which nobody knows when it resets."""
@@ -99,7 +97,7 @@ async def backfill(
     backfilled = Backfilled(held, order.slice_ms, order.workers)
     report = RunReport(
         run_id=new_run_id(clock),
-        plan=PLAN,
+        plan=BACKFILL,
         holder=order.holder,
         asked_by=order.asked_by,
         window=order.window,
@@ -118,7 +116,7 @@ async def backfill(
             run_id=report.run_id,
             holder=order.holder,
             asked_by=order.asked_by,
-            plan=PLAN,
+            plan=BACKFILL,
             window=str(order.window),
             sources=[source.name for source in sources],
             filter=order.filter_mode,
@@ -245,6 +243,7 @@ class _Backfill:
         except EvalForgeError as error:
             self._has_failed = True
             self._report.note("error")
+            self._report.source_errors[error.code] += 1
             self._report.error = self._report.error or error_document(error)
             emit(
                 "run.failed",
@@ -260,7 +259,7 @@ class _Backfill:
             self._left_at_first_ms[source.name] = lane.left_ms
             self._backfilled.sources.append(lane.counts)
             gone = self._gone(lane.coverage)
-            due = Due(Tier(PLAN), epoch_ms(self._clock()), ((self._held, None),), gone)
+            due = Due(Tier(BACKFILL), epoch_ms(self._clock()), ((self._held, None),), gone)
             self._report.readings.append(TierReading(source.name, due))
             if gone is not None:
                 self._report.note("not_held")

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from heapq import nsmallest
 from typing import Any
 
+from evalforge.core.capture import FailureCapture
 from evalforge.core.plans import Due
-from evalforge.core.ports import RunState
+from evalforge.core.ports import RunState, UpsertResult
 from evalforge.core.window import Window, iso_ms
 from evalforge.ingest import Tally
 from evalforge.users import Lookup
@@ -137,16 +139,42 @@ class TierReading:
         }
 
 
+SHOWN_TRACES = 20
+"""How many documents that would change a dry run names."""
+
+
 @dataclass(slots=True)
 class Rehearsed:
-    """What a dry run would have done: failing spans by signal, and the first captures of each failure type."""
+    """What a dry run would have done: captures by signal, which documents would change, and an example of each failure type.
+
+    A trace that stands on several pages is one document. `examples` are sanitized as they would be stored.
+    """
 
     signals: Counter[str] = field(default_factory=Counter)
-    examples: list[dict[str, Any]] = field(default_factory=list)
+    examples: dict[str, dict[str, Any]] = field(default_factory=dict)
+    created: set[str] = field(default_factory=set)
+    updated: set[str] = field(default_factory=set)
+
+    def hear(self, captures: Sequence[FailureCapture], result: UpsertResult) -> None:
+        """Takes in the captures of a page and what would have become of them."""
+        self.created.update(result.created)
+        self.updated.update(trace_id for trace_id in result.updated if trace_id not in self.created)
+        for capture in captures:
+            self.signals.update({signal.type.value for signal in capture.signals})
+            self.examples.setdefault(capture.failure_type.value, capture.to_document())
 
     def document(self) -> dict[str, Any]:
         """The rehearsal as plain values."""
-        return {"signals": dict(sorted(self.signals.items())), "examples": self.examples}
+        return {
+            "captures_by_signal": dict(sorted(self.signals.items())),
+            "would_create": _some(self.created),
+            "would_update": _some(self.updated),
+            "examples": [self.examples[name] for name in sorted(self.examples)],
+        }
+
+
+def _some(trace_ids: Set[str]) -> dict[str, Any]:
+    return {"count": len(trace_ids), "trace_ids": nsmallest(SHOWN_TRACES, trace_ids)}
 
 
 @dataclass(slots=True)
@@ -157,6 +185,7 @@ class RunReport:
     retry_after_s of what ended the run; what was stored before stays stored. `user_lookup` is None when users
     were not looked up on roots. `expired` is how many documents were deleted because their time was over. `rehearsed` is
     None except in a dry run, in which counts say what would have become of the captures, `backfilled` except in a backfill.
+    `source_errors` counts the errors that ended the reading of a source, by code.
     """
 
     run_id: str
@@ -179,6 +208,12 @@ class RunReport:
     readings: list[TierReading] = field(default_factory=list)
     rehearsed: Rehearsed | None = None
     backfilled: Backfilled | None = None
+    source_errors: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def errors_by_code(self) -> Counter[str]:
+        """How often what went wrong: items that were rejected by their reason, and errors that ended a reading."""
+        return self.source_errors + self.tally.by_reason
 
     def note(self, code: str) -> None:
         """Adds a code of `INCOMPLETE`, once."""
@@ -235,6 +270,7 @@ class RunReport:
                 "created_by_type": dict(sorted(tally.by_type.items())),
             },
             "expired": self.expired,
+            "errors_by_code": dict(sorted(self.errors_by_code.items())),
             "sources": self.sources,
             "filter_gaps": sorted({gap for source in self.sources for gap in source["filter_gaps"]}),
             "request_count": sum(source["request_count"] for source in self.sources),

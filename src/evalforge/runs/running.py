@@ -23,9 +23,6 @@ from evalforge.runs.lease import held_lease
 from evalforge.runs.report import Rehearsed, RunProgress, RunReport, TierReading
 from evalforge.users import Nameless, look_up_users
 
-EXAMPLES_PER_TYPE = 1
-"""How many captures of each failure type a dry run shows."""
-
 
 @dataclass(frozen=True, slots=True)
 class Budget:
@@ -65,13 +62,13 @@ async def run(
     order: Order,
     *,
     clock: Callable[[], datetime],
+    on_begun: Callable[[str], None] = lambda run_id: None,
     on_page: Callable[[RunProgress], None] | None = None,
-    run_id: str | None = None,
 ) -> RunReport:
     """Reads from every source what the order's plan finds due into the store, under its lease, and says what came of it.
 
     A tier whose last run stopped early first finishes that window, then reads what is due beyond it. The record of the run
-    stands in the store's history from its beginning.
+    stands in the store's history from its beginning; `on_begun` hears its id as soon as it does.
 
     Raises:
         RunInProgressError: another run holds the lease.
@@ -80,7 +77,7 @@ async def run(
     """
     now = clock()
     report = RunReport(
-        run_id=run_id or new_run_id(clock),
+        run_id=new_run_id(clock),
         plan=order.plan.name,
         holder=order.holder,
         asked_by=order.asked_by,
@@ -105,6 +102,7 @@ async def run(
             sources=[source.name for source in sources],
             filter=order.filter_mode,
         )
+        on_begun(report.run_id)
         budget = order.budget
 
         def should_stop(tally: Tally) -> str | None:
@@ -194,7 +192,7 @@ class _Readings:
             if self._nameless is not None:
                 self._nameless.hear(page, captures, result)
             if self._report.rehearsed is not None:
-                _rehearse(self._report.rehearsed, captures)
+                self._report.rehearsed.hear(captures, result)
             if self._on_page is not None:
                 self._on_page(_progress(source, page, due, self._report.tally))
 
@@ -202,6 +200,10 @@ class _Readings:
         reading = replace(self._reading, tier=tier.name, reach=tier.reach, began_ms=due.began_ms, on_page=heard)
         checkpoint = self._known[source.name]
         for window, after in due.windows:
+            if after is None and not await self._begin(source, window, reading):
+                self._report.note("lease_lost")
+                self._is_over = True
+                return False
             last, stopped = await ingest(source, self._store, window, after or checkpoint, reading, self._report.tally)
             if last is not None:
                 checkpoint = self._known[source.name] = last
@@ -216,6 +218,18 @@ class _Readings:
         # A window that stayed partial is to be read again from its beginning, by the next run.
         return not due.windows or (checkpoint is not None and checkpoint.done)
 
+    async def _begin(self, source: Source, window: Window, reading: Reading) -> bool:
+        """Keeps the place before the first page: a run that dies there is finished by the next one too."""
+        known = self._known[source.name]
+        place = Checkpoint(
+            source.name,
+            window,
+            learned=known.learned if known is not None else (),
+            tier=reading.tier,
+            began_ms=reading.began_ms,
+        )
+        return await self._store.save_checkpoint(place, fence=reading.fence)
+
     async def _tried(self, work: Awaitable[_T]) -> _T | None:
         """What `work` gives; None where it met an error, which the report tells."""
         try:
@@ -223,6 +237,7 @@ class _Readings:
         except EvalForgeError as error:
             report = self._report
             report.note("error")
+            report.source_errors[error.code] += 1
             report.error = report.error or error_document(error)
             emit(
                 "run.failed",
@@ -241,14 +256,6 @@ def history_of(checkpoints: Mapping[str, Checkpoint]) -> Checkpoint | None:
     if not finished:
         return None
     return replace(finished[0], learned=learned_by(checkpoints.values()))
-
-
-def _rehearse(rehearsed: Rehearsed, captures: Sequence[FailureCapture]) -> None:
-    for capture in captures:
-        rehearsed.signals.update({signal.type.value for signal in capture.signals})
-        shown = sum(example["failure_type"] == capture.failure_type.value for example in rehearsed.examples)
-        if shown < EXAMPLES_PER_TYPE:
-            rehearsed.examples.append(capture.to_document())
 
 
 async def _look_up_users(

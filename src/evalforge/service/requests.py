@@ -16,6 +16,8 @@ from evalforge.core.signals import FailureType, Severity
 from evalforge.errors import RequestError, SettingsError
 
 MAX_BODY_BYTES = 64 * 1024
+DEFAULT_RUNS, MAX_RUNS = 20, 100
+"""How many runs one answer lists."""
 
 RUN_FIELDS = {
     "lookback": "TRACE_LOOKBACK_HOURS",
@@ -23,8 +25,15 @@ RUN_FIELDS = {
     "traceLookbackHours": "TRACE_LOOKBACK_HOURS",
     "quality_threshold": "QUALITY_THRESHOLD",
     "qualityThreshold": "QUALITY_THRESHOLD",
+    "since_last": "SINCE_LAST",
+    "sinceLast": "SINCE_LAST",
+    "dry_run": "dry_run",
+    "dryRun": "dry_run",
 }
-"""The fields of a run request, each with the setting that it stands in for in this one run."""
+"""The fields of a run request, each with the setting that it stands in for in this one run; a dry run has no setting."""
+
+
+_NUMBERS = frozenset({"TRACE_LOOKBACK_HOURS", "QUALITY_THRESHOLD"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +42,8 @@ class RunRequest:
 
     lookback_hours: float | None = None
     quality_threshold: float | None = None
+    since_last: bool | None = None
+    dry_run: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,9 +108,32 @@ def run_request(fields: Iterable[tuple[str, Any]]) -> RunRequest:
         if setting is None:
             raise _unknown(name, RUN_FIELDS)
         if value is not None:
-            _add(found, setting, name, _parsed_setting(name, setting, value))
+            parse = _parsed_setting if setting in _NUMBERS else _truth
+            _add(found, setting, name, parse(name, setting, value))
     values = {setting: value for setting, (_, value) in found.items()}
-    return RunRequest(values.get("TRACE_LOOKBACK_HOURS"), values.get("QUALITY_THRESHOLD"))
+    return RunRequest(
+        values.get("TRACE_LOOKBACK_HOURS"),
+        values.get("QUALITY_THRESHOLD"),
+        values.get("SINCE_LAST"),
+        values.get("dry_run", False),
+    )
+
+
+def runs_limit(fields: Iterable[tuple[str, Any]]) -> int:
+    """How many runs a caller wants listed.
+
+    Raises:
+        RequestError: names a field that is unknown, wrong, or given twice.
+    """
+    found: dict[str, tuple[str, Any]] = {}
+    for name, value in fields:
+        if name != "limit":
+            raise _unknown(name, {"limit": None})
+        _add(found, name, name, _limit(name, value))
+    limit: int = found.get("limit", ("", DEFAULT_RUNS))[1]
+    if limit > MAX_RUNS:
+        raise RequestError(f"limit: got {limit}; wants a whole number from 1 to {MAX_RUNS}", field="limit")
+    return limit
 
 
 def export_request(fields: Iterable[tuple[str, Any]]) -> ExportRequest:
@@ -201,6 +235,13 @@ def _parsed_setting(name: str, setting: str, value: Any) -> Any:
     except (SettingsError, ValueError) as error:  # ValueError: an integer with too many digits to print
         wants = str(error).partition("; wants ")[2] or "a number"
         raise RequestError(f"{name}: got {_quoted(value)}; wants {wants}", field=name) from error
+
+
+def _truth(name: str, _setting: str, value: Any) -> bool:
+    truth = {True: True, False: False, "true": True, "false": False}.get(value) if isinstance(value, bool | str) else None
+    if truth is None:
+        raise RequestError(f"{name}: got {_quoted(value)}; wants true or false", field=name)
+    return truth
 
 
 def _text(name: str, value: Any) -> str:

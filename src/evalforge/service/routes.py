@@ -27,6 +27,7 @@ from evalforge.service.requests import (
     read_body_fields,
     read_fields,
     run_request,
+    runs_limit,
 )
 from evalforge.service.running import Runner, in_own_thread
 
@@ -45,14 +46,57 @@ async def run_once(request: Request) -> Response:
     """Reads the window from Datadog into the store and answers with the run report.
 
     The run goes on when the caller hangs up. `complete: false` says that the next call goes on from where this one ended.
+    With `Prefer: respond-async` the answer is 202 once the run has begun; a dry run, which no history holds, is waited for.
     """
     runner: Runner = request.app.state.runner
     try:
         asked = run_request(await read_fields(request))
-        report = await asyncio.wrap_future(runner.start(_settings(request), asked))
+        run = runner.start(_settings(request), asked)
+        if _prefers_async(request) and not asked.dry_run:
+            begun = await run.first()
+            if isinstance(begun, str):
+                return _begun_response(request, begun)
+        report = await asyncio.wrap_future(run.report)
     except EvalForgeError as error:
         return problem_of(error)
     return _report_response(report)
+
+
+def _prefers_async(request: Request) -> bool:
+    # RFC 7240: preferences stand in one or more lines, separated by commas, with parameters after a semicolon.
+    wishes = ",".join(request.headers.getlist("prefer")).split(",")
+    return any(wish.partition(";")[0].strip().lower() == "respond-async" for wish in wishes)
+
+
+def _begun_response(request: Request, run_id: str) -> Response:
+    place = request.app.url_path_for("one_run", run_id=run_id)
+    answer = json_response({"run_id": run_id, "state": "running", "location": place}, 202)
+    answer.headers["location"] = place
+    answer.headers["preference-applied"] = "respond-async"
+    return answer
+
+
+@router.get("/ingestion/runs", openapi_extra=schema.RUNS, responses=schema.RUNS_ANSWERS, summary="Runs")
+async def runs(request: Request) -> Response:
+    """Lists the runs of the last 30 days that began last, without their reports."""
+    try:
+        settings = _settings(request)
+        limit = runs_limit(request.query_params.multi_items())
+        work = partial(bootstrap.recent_runs, settings, limit=limit)
+        found = await asyncio.wrap_future(in_own_thread("history", work))
+    except EvalForgeError as error:
+        return problem_of(error)
+    return json_response({"runs": [{name: value for name, value in one.items() if name != "report"} for one in found]})
+
+
+@router.get("/ingestion/runs/{run_id}", openapi_extra=schema.RUN, responses=schema.RUN_ANSWERS, summary="One run")
+async def one_run(request: Request, run_id: str) -> Response:
+    """Shows one run: what, when, by whom, its state (`abandoned` where its process died), and its report once it ended."""
+    try:
+        work = partial(bootstrap.one_run, _settings(request), run_id)
+        return json_response(await asyncio.wrap_future(in_own_thread("history", work)))
+    except EvalForgeError as error:
+        return problem_of(error)
 
 
 def _report_response(report: RunReport) -> Response:

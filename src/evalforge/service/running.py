@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
@@ -44,6 +45,21 @@ def in_own_thread(name: str, work: Callable[[], Coroutine[Any, Any, T]]) -> Futu
     return result
 
 
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A run under way: `begun` is to have its id once it stands in the history, `report` what came of it."""
+
+    begun: Future[str]
+    report: Future[RunReport]
+
+    async def first(self) -> str | RunReport:
+        """The id of the run as soon as it has begun; its report, or its error, where it ended before that."""
+        begun, report = asyncio.wrap_future(self.begun), asyncio.wrap_future(self.report)
+        either: list[asyncio.Future[Any]] = [begun, report]
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        return begun.result() if begun.done() else report.result()
+
+
 class Runner:
     """Starts runs, one at a time, and asks the present one to stop when the service does.
 
@@ -58,8 +74,8 @@ class Runner:
         self._present: Future[RunReport] | None = None
         self._stopping_at: float | None = None
 
-    def start(self, settings: Settings, request: RunRequest) -> Future[RunReport]:
-        """The report to come of a run that starts now.
+    def start(self, settings: Settings, request: RunRequest, asked_by: str = "service") -> Started:
+        """A run that starts now, asked for by `asked_by`.
 
         Raises:
             RunInProgressError: this process already has a run going; the store's lease tells of other processes' runs.
@@ -69,13 +85,19 @@ class Runner:
                 raise RunInProgressError(self._holder, self._since)
             self._since = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
+        begun: Future[str] = Future()
+
         async def work() -> RunReport:
             try:
                 report = await bootstrap.ingest_once(
                     settings,
                     holder=self._holder,
+                    asked_by=asked_by,
                     lookback_hours=request.lookback_hours,
                     quality_threshold=request.quality_threshold,
+                    since_last=request.since_last,
+                    dry_run=request.dry_run,
+                    on_begun=begun.set_result,
                     on_page=self._hear,
                     wants_stop=lambda: self._stopping_at is not None,
                 )
@@ -90,7 +112,7 @@ class Runner:
         except RuntimeError:  # the system has no thread left; nothing began
             self._since = None
             raise
-        return self._present
+        return Started(begun, self._present)
 
     def _hear(self, progress: RunProgress) -> None:
         self._quotas.hear(progress.source, progress.rate_limit)

@@ -6,11 +6,15 @@ from typing import Any
 
 from evalforge.core.signals import FailureType, Severity
 from evalforge.service.problems import PROBLEM_TYPE
+from evalforge.service.requests import DEFAULT_RUNS, MAX_RUNS
 
 _HOURS = {"type": "number", "minimum": 1, "maximum": 360, "nullable": True}
 _SCORE = {"type": "number", "minimum": 0, "maximum": 1, "nullable": True}
+_TRUTH = {"type": "boolean", "nullable": True}
 _TEXT = {"type": "string", "minLength": 1, "maxLength": 200}
 _TIME = {"type": "string", "format": "date-time"}
+
+_UNREADABLE = "the settings are wrong, or the store does not answer"
 
 RUN_PROPERTIES: dict[str, dict[str, Any]] = {
     "lookback": {**_HOURS, "description": "hours to look back, instead of TRACE_LOOKBACK_HOURS"},
@@ -21,6 +25,13 @@ RUN_PROPERTIES: dict[str, dict[str, Any]] = {
         "description": "a quality score below it is a failure, instead of QUALITY_THRESHOLD (not of APPLICATION_THRESHOLDS)",
     },
     "qualityThreshold": {**_SCORE, "description": "the same as quality_threshold"},
+    "since_last": {
+        **_TRUTH,
+        "description": "read what is new since the last such run, and what may have arrived late, instead of SINCE_LAST",
+    },
+    "sinceLast": {**_TRUTH, "description": "the same as since_last"},
+    "dry_run": {**_TRUTH, "description": "read and judge everything, and write nothing"},
+    "dryRun": {**_TRUTH, "description": "the same as dry_run"},
 }
 
 EXPORT_PROPERTIES: dict[str, dict[str, Any]] = {
@@ -70,8 +81,18 @@ def _answers(table: dict[int, str]) -> dict[int | str, dict[str, Any]]:
 
 
 RUN_ONCE = _body(RUN_PROPERTIES, [])
+RUN_ONCE["parameters"].append(
+    {
+        "name": "Prefer",
+        "in": "header",
+        "required": False,
+        "schema": {"type": "string"},
+        "description": "respond-async: answer 202 as soon as the run has begun",
+    }
+)
 RUN_ONCE_ANSWERS: dict[int | str, dict[str, Any]] = {
     200: {"description": "the run report"},
+    202: {"description": "the run has begun; Location says where its state and report can be read"},
     **_answers(
         {
             403: "a page of another origin asked",
@@ -82,6 +103,26 @@ RUN_ONCE_ANSWERS: dict[int | str, dict[str, Any]] = {
             503: "the settings are wrong, a secret cannot be read, or the store does not answer",
         }
     ),
+}
+_RUN_ID = {"name": "run_id", "in": "path", "required": True, "schema": {"type": "string", "maxLength": 80}}
+RUN = {"parameters": [_RUN_ID]}
+RUN_ANSWERS: dict[int | str, dict[str, Any]] = {
+    200: {"description": "what ran, when, by whom, its state, and its report once it has ended"},
+    **_answers({404: "no such run, or it is older than 30 days", 503: _UNREADABLE}),
+}
+RUNS = {
+    "parameters": [
+        {
+            "name": "limit",
+            "in": "query",
+            "required": False,
+            "schema": {"type": "integer", "minimum": 1, "maximum": MAX_RUNS, "default": DEFAULT_RUNS},
+        }
+    ]
+}
+RUNS_ANSWERS: dict[int | str, dict[str, Any]] = {
+    200: {"description": "the runs that began last, the latest first, without their reports"},
+    **_answers({422: "the limit is no number from 1 to 100, or a field is unknown", 503: _UNREADABLE}),
 }
 EXPORT = _body(EXPORT_PROPERTIES, ["destination"])
 EXPORT_ANSWERS: dict[int | str, dict[str, Any]] = {
