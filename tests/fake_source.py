@@ -27,6 +27,7 @@ class FakeSource:
     fail_after: int = 1_000_000
     everything: bool = False
     status: SourceStatus = field(init=False)
+    query_digests: Mapping[Reach, str] = field(default_factory=lambda: {"all": "d", "evaluated": "e"})
     asked: list[tuple[Window, Checkpoint | None]] = field(default_factory=list)
     asked_reaches: list[Reach] = field(default_factory=list)
     root_spans: Sequence[Span] = ()
@@ -67,7 +68,7 @@ class FakeSource:
                 checkpoint=Checkpoint(
                     self.name,
                     window,
-                    query_digest="d" if reach == "all" else "e",
+                    query_digest=self.query_digests[reach],
                     step="scan",
                     cursor=None if done else str(at + self.page_size),
                     last_ms=max((ms(span) for span in spans), default=None),

@@ -23,7 +23,19 @@ from evalforge.errors import NotFoundError
 from evalforge.exports import OfUser, erasing
 from evalforge.ingest import Judge
 from evalforge.rehearsal import Rehearsal
-from evalforge.runs import RUN_RETENTION_DAYS, Budget, Order, RunProgress, RunReport, check_keys, run, runs_shown
+from evalforge.runs import (
+    RUN_RETENTION_DAYS,
+    BackfillOrder,
+    BackfillProgress,
+    Budget,
+    Order,
+    RunProgress,
+    RunReport,
+    backfill,
+    check_keys,
+    run,
+    runs_shown,
+)
 from evalforge.sources.datadog.client import DatadogClient
 from evalforge.sources.datadog.reading import DatadogSource
 from evalforge.upkeep import AuditReport, audit, purge
@@ -85,6 +97,40 @@ async def ingest_once(
             on_page=on_page,
             enriched_from=apm,
         )
+
+
+async def backfill_once(
+    settings: Settings,
+    window: Window,
+    *,
+    slice_ms: int,
+    workers: int,
+    holder: str,
+    on_progress: Callable[[BackfillProgress], None] = lambda progress: None,
+    wants_stop: Callable[[], bool] = lambda: False,
+) -> RunReport:
+    """Reads a long window in slices, `workers` of each source at once, and goes on where one that did not finish stood.
+
+    Raises:
+        RequestError: Datadog no longer holds anything of the window.
+        SettingsError, CredentialsError: nothing was read yet.
+        RunInProgressError: another backfill holds the lease.
+        StoreError, StoreUnavailableError: the store refused or did not answer before it began.
+    """
+    keys = await resolve_datadog_keys(settings)
+    ring = await resolve_key_ring(settings)
+    order = BackfillOrder(
+        window,
+        slice_ms,
+        workers,
+        holder,
+        holder,
+        settings.datadog_filter,
+        resolve_users=settings.datadog_resolve_users,
+        wants_stop=wants_stop,
+    )
+    async with opened_store(settings) as store, opened_sources(settings, keys) as sources:
+        return await backfill(sources, store, judge_of(settings, ring), order, clock=utc_now, on_progress=on_progress)
 
 
 def _plan_of(settings: Settings, window: Window | None, lookback_hours: float | None, since_last: bool | None) -> Plan:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
@@ -59,6 +59,15 @@ class Tally:
     def capture_count(self) -> int:
         """How many captures went to the store, whatever became of them."""
         return self.created + self.updated + self.unchanged + self.refused
+
+    @classmethod
+    def total(cls, tallies: Iterable[Tally]) -> Tally:
+        """What all of these have seen together."""
+        total = cls()
+        for tally in tallies:
+            for one in fields(cls):
+                setattr(total, one.name, getattr(total, one.name) + getattr(tally, one.name))
+        return total
 
 
 @dataclass(frozen=True, slots=True)

@@ -256,7 +256,7 @@ REPORT = Place(
         Row("run_id started_at finished_at duration_s", "drawn, and the clock"),
         Row("holder", "the kind of process, host name and process id", _OPERATOR),
         Row("asked_by", "who asked for the run: a caller's name, or the process", _OPERATOR),
-        Row("plan dry_run readings gone errors_by_code", "codes of evalforge's, counts, and windows of time"),
+        Row("plan dry_run readings gone backfill errors_by_code", "codes of evalforge's, counts, and windows of time"),
         Row("rehearsal", "only of a dry run, which is not stored: captures as they would be kept", _PSEUDONYM),
         Row("window filter complete incomplete_because error", "settings, and codes with their meaning"),
         Row("items captures expired request_count retry_count", "counted"),
@@ -288,6 +288,7 @@ LOG = Place(
         Row(
             "run_id erasure_id package_id request_id plan window sources "
             "source filter step stage site store port route problems "
+            "slices_done slices_total spans_per_s eta_s quota_left "
             "outcome complete incomplete_because action reason code kind part since retry_after_s duration_s "
             "fetched healthy failing rejected created updated unchanged refused kept_out expired request_count retry_count "
             "item_count count looked_for found written left captures dead_letters export_rows task_count raw_traces "

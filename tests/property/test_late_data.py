@@ -71,6 +71,7 @@ class LateSource:
     pages_left: int
     name: str = "llm_obs"
     status: SourceStatus = field(default_factory=lambda: SourceStatus("llm_obs", mode="scan"))
+    query_digests: Mapping[Reach, str] = field(default_factory=lambda: {"all": "", "evaluated": ""})
 
     def in_scope(self, span: Span) -> bool:
         return True

@@ -29,6 +29,7 @@ COMMANDS: dict[str, Row] = {
     "sandbox": Row("sandbox", "Try", "Serve a local Datadog with sample failures."),
     "check": Row("check", "Run", "Check settings, keys, permissions and the store."),
     "ingest": Row("ingest", "Run", "Pull the failing traces of a window into the store, once."),
+    "backfill": Row("backfill", "Run", "Pull a long window in slices; run it again and it goes on."),
     "serve": Row("serve", "Run", "Serve the HTTP API: run-once, health, exports."),
     "runs": Row("runs", "Look", "List the runs of the last 30 days, or show one in full."),
     "captures": Row("captures", "Look", "List captures, or show one in full."),

@@ -49,7 +49,10 @@ class Checkpoint:
 
 @dataclass(frozen=True, slots=True)
 class Coverage:
-    """What an unfinished backfill has read of a source, under the settings of `query_digest`: windows apart, ascending."""
+    """What an unfinished backfill has read of a source, under the settings of `query_digest`: windows apart, ascending.
+
+    `saved_at` is when the first of them was read.
+    """
 
     source: str
     query_digest: str
@@ -112,10 +115,14 @@ class SourceStatus:
 
 
 class Source(Protocol):
-    """Something that gives spans of a window, page by page."""
+    """Something that gives spans of a window, page by page.
+
+    `query_digests`, one for each reach, are those of the checkpoints it gives under the present settings.
+    """
 
     name: str
     status: SourceStatus
+    query_digests: Mapping[Reach, str]
 
     def in_scope(self, span: Span) -> bool:
         """Whether a span of this source may count as a failure: of the wanted applications and environments, no experiment.

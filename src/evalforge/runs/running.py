@@ -128,16 +128,16 @@ async def run(
         if untold is not None and enriched_from is not None:
             await _enrich(enriched_from, untold, store, reading, report)
         report.tally.kept_out = guard.kept_out_count
-        await _delete_expired(store, report, clock())
+        await delete_expired(store, report, clock())
         for source in sources:
-            _conclude(source, report)
+            conclude(source, report)
         if enriched_from is not None and enriched_from not in sources and untold is not None:
             enriched_from.status.mode = "ids"
-            _conclude(enriched_from, report)
+            conclude(enriched_from, report)
         report.finished_at = clock()
         report.duration_s = time.monotonic() - began
         await keep_record(store, report)
-    _emit_summary(report)
+    emit_summary(report)
     return report
 
 
@@ -173,7 +173,7 @@ class _Readings:
             checkpoints = await self._tried(self._store.load_checkpoints(source.name, TIER_NAMES))
             if checkpoints is None:
                 break
-            self._known[source.name] = _history(checkpoints)
+            self._known[source.name] = history_of(checkpoints)
             due = plan.due(checkpoints, now_ms)
             readings += [(source, TierReading(source.name, one)) for one in due]
         self._report.readings = [reading for _, reading in readings]
@@ -249,7 +249,7 @@ class _Readings:
             report = self._report
             report.note("error")
             report.source_errors[error.code] += 1
-            report.error = report.error or _error_document(error)
+            report.error = report.error or error_document(error)
             emit(
                 "run.failed",
                 run_id=report.run_id,
@@ -261,7 +261,7 @@ class _Readings:
             return None
 
 
-def _history(checkpoints: Mapping[str, Checkpoint]) -> Checkpoint | None:
+def history_of(checkpoints: Mapping[str, Checkpoint]) -> Checkpoint | None:
     """A finished checkpoint that knows what all tiers have learned; None where none of them was ever read to an end."""
     finished = [checkpoint for checkpoint in checkpoints.values() if checkpoint.done]
     if not finished:
@@ -309,7 +309,7 @@ def _stopped(report: RunReport, should_stop: Callable[[Tally], str | None]) -> s
     return None if reason == "cap" else reason
 
 
-async def _delete_expired(store: Store, report: RunReport, now: datetime) -> None:
+async def delete_expired(store: Store, report: RunReport, now: datetime) -> None:
     """Deletes what is due, if the store does not do it by itself; where that fails the next run does it."""
     try:
         report.expired = await store.delete_expired(now=now)
@@ -317,7 +317,8 @@ async def _delete_expired(store: Store, report: RunReport, now: datetime) -> Non
         report.warnings.append(f"what has expired was not deleted ({error.code}); the next run does it")
 
 
-def _conclude(source: Source, report: RunReport) -> None:
+def conclude(source: Source, report: RunReport) -> None:
+    """Puts what a source says of its reading into the report."""
     status = source.status
     report.sources.append(asdict(status))
     if status.partial:
@@ -346,7 +347,8 @@ def _progress(source: Source, page: Page, due: Due, tally: Tally) -> RunProgress
     )
 
 
-def _error_document(error: EvalForgeError) -> dict[str, Any]:
+def error_document(error: EvalForgeError) -> dict[str, Any]:
+    """An error as a report tells it."""
     return {
         "code": error.code,
         "message": error.message,
@@ -377,7 +379,8 @@ async def check_keys(store: Store, ring: KeyRing) -> None:
         await store.remember_key_ids(present)
 
 
-def _emit_summary(report: RunReport) -> None:
+def emit_summary(report: RunReport) -> None:
+    """Writes the one summary line of a run."""
     document = report.document()
     emit(
         "run.finished",

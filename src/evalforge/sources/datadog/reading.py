@@ -76,7 +76,7 @@ class DatadogSource:
         self.rng = rng or random.Random()
         self.status = SourceStatus(name, mode=filter_mode)
         self.report = Report(self.status)
-        self.query_digests: dict[Reach, str] = {
+        self.query_digests: Mapping[Reach, str] = {
             reach: settings_digest(name, filter_mode, self.scope, thresholds, evaluations, reach)
             for reach in get_args(Reach)
         }
