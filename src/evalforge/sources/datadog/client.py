@@ -72,8 +72,8 @@ ENDPOINTS: Mapping[str, Endpoint] = {
 class SearchRequest:
     """One page's request: `from_time` and `to_time` as Datadog takes them, epoch milliseconds as text for a pagination.
 
-    An empty `query` asks for every span. Whether `to_time` is included is not documented; spans are merged by id, so a
-    span that two windows share does no harm.
+    An empty `query` asks for every span, `newest_first` for the latest instead of the earliest. Whether `to_time` is
+    included is not documented; spans are merged by id, so a span that two windows share does no harm.
     """
 
     source: str
@@ -83,6 +83,7 @@ class SearchRequest:
     limit: int
     cursor: str | None = None
     include_attachments: bool = False
+    newest_first: bool = False
 
     def body(self) -> dict[str, Any]:
         """The JSON document to post."""
@@ -93,7 +94,8 @@ class SearchRequest:
         page: dict[str, Any] = {"limit": self.limit}
         if self.cursor is not None:
             page["cursor"] = self.cursor
-        attributes: dict[str, Any] = {"filter": search_filter, "page": page, "sort": "timestamp"}
+        sort = "-timestamp" if self.newest_first else "timestamp"
+        attributes: dict[str, Any] = {"filter": search_filter, "page": page, "sort": sort}
         if endpoint.takes_attachments:
             attributes["options"] = {"include_attachments": self.include_attachments}
         return {"data": {"type": endpoint.body_type, "attributes": attributes}}

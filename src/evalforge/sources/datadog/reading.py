@@ -18,10 +18,10 @@ from evalforge.core.signals import Thresholds, find_signals
 from evalforge.core.span import Span, TraceIdKind
 from evalforge.core.window import Window
 from evalforge.errors import SourceRefusedError
-from evalforge.sources.datadog.client import DatadogClient
+from evalforge.sources.datadog.client import DatadogClient, SearchRequest
 from evalforge.sources.datadog.paging import PageSize, Pagination, Part, page_size_for
 from evalforge.sources.datadog.plans import Asking, EvaluatedPlan, Plan, WholePlan
-from evalforge.sources.datadog.query import NAME, Scope, settings_digest
+from evalforge.sources.datadog.query import NAME, Scope, scope_query, settings_digest
 from evalforge.sources.datadog.report import Report
 from evalforge.sources.datadog.roots import batches, roots_query
 from evalforge.sources.datadog.spans import PARSERS
@@ -133,6 +133,23 @@ class DatadogSource:
                 raise
             self.status.skipped = "the keys may not search APM spans (403)"
             yield nothing
+
+    async def spans_before(self, window: Window, before_ms: int, limit: int) -> Sequence[Span]:
+        """The last spans in scope of `window` that began at `before_ms` or before, oldest first; none where it is refused.
+
+        Raises:
+            SourceUnavailableError, QuotaExhaustedError
+        """
+        query = scope_query(self.name, self.scope)
+        span_of = (str(window.from_ms), str(before_ms + 1))
+        request = SearchRequest(self.name, query, *span_of, limit, newest_first=True)
+        try:
+            answer = await self.client.search(request, self.status)
+        except SourceRefusedError:  # the pages that follow say why; what can be had without is had
+            return ()
+        parse = PARSERS[self.name]
+        items = answer.items if answer is not None else ()  # too large to be read at all
+        return [span for item in reversed(items) if isinstance(span := parse(item), Span)]
 
     async def roots(self, traces: Mapping[str, TraceIdKind], window: Window) -> AsyncGenerator[Sequence[Span], None]:
         """The spans that may name the users of these traces, one list for each request; see `roots`.
