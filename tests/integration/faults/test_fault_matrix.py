@@ -30,8 +30,9 @@ from tests.integration.faults.cells import (
     Scenario,
     Trouble,
 )
+from tests.integration.faults.processes import Ran
 from tests.integration.faults.proxy import Wire
-from tests.integration.faults.world import AFTER_THE_LEASE_S, ALL, Ran, World
+from tests.integration.faults.world import AFTER_THE_LEASE_S, ALL, World
 from tests.integration.test_service_process import Service
 from tests.secret_manager import SecretManagerServer
 
