@@ -85,7 +85,8 @@ class Cell:
     """One row. `fault` is it in words, `covers` the faults of `NAMED` that it is a case of.
 
     `becomes` is what must come of the run that meets it; `but` says in words what else must hold. `run` are changes of
-    `warm.Run`: waits that are shortened, room that is scarce. `quick` rows run in the ordinary tests.
+    `warm.Run`: waits that are shortened, room that is scarce. `settings` hold for every run. `quick` rows run in the
+    ordinary tests.
     """
 
     id: str
@@ -97,6 +98,7 @@ class Cell:
     covers: tuple[str, ...] = ()
     but: str = ""
     run: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, str] = field(default_factory=dict)
     quick: bool = False
 
 
@@ -117,6 +119,7 @@ _STORE_DOWN = Ends("store_unavailable", 8)
 _STORE_REFUSED = Ends("store_refused", 5)
 _SHORT = {"datadog_patience_s": [0.5, 1.5]}
 _SHORT_STORE = {"store_patience_s": 1.5}
+_SINCE_LAST = {"SINCE_LAST": "true"}
 _MID_RUN = {"after": 3, "times": None}
 
 
@@ -149,7 +152,7 @@ CELLS: tuple[Cell, ...] = (
          _trouble("no_index", after=3), COMPLETES, but="the window is not taken for empty"),
     Cell("limit-that-resets", "datadog", "429 with headers, resets in a second",
          _trouble("rate_limited", after=2, reset_s=1),
-         COMPLETES, covers=("429 with headers",), run={"settings": {"RETRY_BUDGET_S": "5"}}),
+         COMPLETES, covers=("429 with headers",), settings={"RETRY_BUDGET_S": "5"}),
     Cell("limit-that-lasts", "datadog", "429 with headers, resets in ten minutes",
          _trouble("rate_limited", reset_s=600, **_MID_RUN), _QUOTA, BOTH, ("429 with headers",),
          but="the error says when to come back"),
@@ -178,6 +181,11 @@ CELLS: tuple[Cell, ...] = (
     Cell("circle", "datadog", "a cursor that leads back to itself", OnTheWire("same_cursor", 3, None), _DOWN),
     Cell("arriving", "datadog", "spans arrive while the window is read, behind and before the cursor", Scenario("arriving"),
          COMPLETES, BOTH, ("spans arriving while reading",), but="the next run finds those that came behind it"),
+    Cell("since-last-outage", "datadog", "503 for longer than RETRY_BUDGET_S in the middle of an incremental run",
+         _trouble("status", status=503, **_MID_RUN), _DOWN, BOTH, ("503",), settings=_SINCE_LAST),
+    Cell("between-tiers", "datadog", "503 when an incremental run has read what is new, and is to look a day back",
+         Scenario("between_tiers"), _DOWN, BOTH, ("503",), settings={**_SINCE_LAST, "DATADOG_FILTER": "scan"},
+         but="the next one reads that day, and finds what had come late"),
     # -- the network
     Cell("refused-at-the-start", "network", "connection refused from the first request on", OnTheWire("refuse", 0, None),
          _DOWN,

@@ -67,6 +67,7 @@ def rows() -> list[Any]:
 
 @pytest.mark.parametrize(("cell", "template"), rows(), indirect=["template"])
 async def test_the_matrix(cell: Cell, world: World) -> None:
+    world.settings = cell.settings
     met = await meet(world, cell)
     check(cell, met)
     if cell.becomes == COMPLETES and world.spans == ALL:
@@ -228,6 +229,26 @@ async def arriving(world: World, cell: Cell) -> Ran:
     stored = await world.stored()
     assert before["attributes"]["trace_id"] in stored
     assert behind["attributes"]["trace_id"] not in stored
+    return ran
+
+
+@scenario
+async def between_tiers(world: World, cell: Cell) -> Ran:
+    """Seven hours after the first run a day is due again; of what came late within it the newest tier sees nothing."""
+    await world.completes()
+    world.now_s = 7 * 3600.0
+    (late,) = world.ground.new_failures(-5 * 3600)
+    await world.add(late)
+
+    async def break_down() -> None:
+        world.ground.trouble(faults=[{"kind": "status", "status": 503, "times": None}])
+
+    world.proxy.faults = [Wire("call", 5, before=break_down)]  # what is new of both sources takes fewer, a day many more
+    ran = await world.ingest()
+    assert ran.report is not None
+    readings = {(one["source"], one["tier"]): one["finished"] for one in ran.report["readings"]}
+    assert readings == {(source, tier): tier == "recent" for source in ("llm_obs", "apm") for tier in ("recent", "day")}
+    assert late["attributes"]["trace_id"] not in await world.stored()
     return ran
 
 

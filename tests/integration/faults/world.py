@@ -149,6 +149,7 @@ class World:
         self.flaky: FlakyFirestore | None = None
         self.stoppable: Emulator | None = None
         self.reviewed = dict(reviewed)
+        self.settings: Mapping[str, str] = {}
         self.ran: list[Ran] = []
         self.now_s = 0.0
         """How far the present is ahead: a cell that waits for something moves it on."""
@@ -176,7 +177,7 @@ class World:
     def environment(self) -> dict[str, str]:
         """The settings of this cell's processes."""
         way = {"FIRESTORE_EMULATOR_HOST": self.flaky.address} if self.flaky else {}
-        return self.ground.environment(self.place, self.proxy.url) | way
+        return self.ground.environment(self.place, self.proxy.url) | way | dict(self.settings)
 
     def start(self, *arguments: str, settings: dict[str, str] | None = None, **changes: Any) -> Running:
         """`evalforge ingest` on its way, with `changes` of `warm.Run`."""
