@@ -72,7 +72,7 @@ class OnFirestore:
 
 @dataclass(frozen=True)
 class Scenario:
-    """A fault that takes more than one thing: a function of its name in test_fault_matrix or test_every_step does it."""
+    """A fault that takes more than one thing: a function of its name in `scenarios` or test_every_step does it."""
 
     name: str
 
