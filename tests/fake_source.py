@@ -76,6 +76,10 @@ class FakeSource:
                 ),
             )
 
+    async def spans_before(self, window: Window, before_ms: int, limit: int) -> Sequence[Span]:
+        inside = [item for item in self.items if isinstance(item, Span) and window.from_ms <= ms(item) <= before_ms]
+        return inside[-limit:]
+
     async def roots(self, traces: Mapping[str, TraceIdKind], window: Window) -> AsyncGenerator[Sequence[Span], None]:
         wanted = list(traces)
         for at in range(0, len(wanted), self.page_size):

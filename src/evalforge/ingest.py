@@ -23,6 +23,7 @@ from evalforge.core.privacy import (
     safe_trace_id,
     structure_of,
 )
+from evalforge.core.privacy.neighbours import MAX_RECENT_SPANS
 from evalforge.core.privacy.net import SECOND_NET
 from evalforge.core.signals import Signal, Thresholds, find_signals
 from evalforge.core.span import Span
@@ -133,6 +134,9 @@ async def ingest(
     """
     checkpoint, stopped = after, None
     neighbours = Neighbours()
+    if after is not None and not after.done and after.last_ms is not None:
+        # The page where an earlier run stopped may have parted a trace: what its spans there said still counts.
+        neighbours.remember(await source.spans_before(window, after.last_ms, MAX_RECENT_SPANS))
     async with aclosing(source.pages(window, after, reach=reading.reach)) as pages:
         async for page in pages:
             await store_page(source, store, page, neighbours, reading, tally)

@@ -97,6 +97,9 @@ class LateSource:
             last_ms = part[-1].start_ns // 1_000_000 if part else None
             yield Page(part, [], Checkpoint(self.name, window, step="scan", last_ms=last_ms, done=at + 2 >= len(inside)))
 
+    async def spans_before(self, window: Window, before_ms: int, limit: int) -> Sequence[Span]:
+        return []
+
     async def roots(self, traces: Mapping[str, TraceIdKind], window: Window) -> AsyncGenerator[Sequence[Span], None]:
         for _ in ():
             yield []

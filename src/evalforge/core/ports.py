@@ -148,6 +148,16 @@ class Source(Protocol):
         """
         ...
 
+    async def spans_before(self, window: Window, before_ms: int, limit: int) -> Sequence[Span]:
+        """The last spans of `window` that began at or before `before_ms` (epoch), at most `limit`, oldest first.
+
+        One request, for what they tell about the spans after them; they were judged before. None where it is refused.
+
+        Raises:
+            SourceUnavailableError, QuotaExhaustedError
+        """
+        ...
+
     def roots(self, traces: Mapping[str, TraceIdKind], window: Window) -> AsyncGenerator[Sequence[Span], None]:
         """The spans of these traces (stored ids) that may name their users: roots and entry spans, healthy ones too.
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import random
 from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 from dataclasses import replace
-from typing import get_args
+from typing import Any, get_args
 
 from evalforge.core.ports import Checkpoint, FilterMode, Page, Reach, Rejected, SourceStatus
 from evalforge.core.signals import Thresholds, find_signals
@@ -19,11 +19,11 @@ from evalforge.core.span import Span, TraceIdKind
 from evalforge.core.window import Window
 from evalforge.errors import SourceRefusedError
 from evalforge.sources.datadog import twins
-from evalforge.sources.datadog.client import DatadogClient
+from evalforge.sources.datadog.client import DatadogClient, SearchRequest
 from evalforge.sources.datadog.paging import PageSize, Pagination, Part, page_size_for
 from evalforge.sources.datadog.permissions import permission_for
 from evalforge.sources.datadog.plans import Asking, EvaluatedPlan, Plan, WholePlan
-from evalforge.sources.datadog.query import NAME, Scope, settings_digest
+from evalforge.sources.datadog.query import NAME, Scope, scope_query, settings_digest
 from evalforge.sources.datadog.report import Report
 from evalforge.sources.datadog.roots import batches, roots_query
 from evalforge.sources.datadog.spans import PARSERS
@@ -135,6 +135,23 @@ class DatadogSource:
                 raise
             self.status.skipped = "the keys may not search APM spans (403)"
             yield nothing
+
+    async def spans_before(self, window: Window, before_ms: int, limit: int) -> Sequence[Span]:
+        """The last spans in scope of `window` that began at `before_ms` or before, oldest first; none where it is refused.
+
+        Raises:
+            SourceUnavailableError, QuotaExhaustedError
+        """
+        query = scope_query(self.name, self.scope)
+        span_of = (str(window.from_ms), str(before_ms + 1))
+        request = SearchRequest(self.name, query, *span_of, limit, newest_first=True)
+        try:
+            answer = await self.client.search(request, self.status)
+        except SourceRefusedError:  # the pages that follow say why; what can be had without is had
+            return ()
+        parse = PARSERS[self.name]
+        items: Sequence[Any] = answer.items if answer is not None else ()  # too large to be read at all
+        return [span for item in reversed(items) if isinstance(span := parse(item), Span)]
 
     async def roots(self, traces: Mapping[str, TraceIdKind], window: Window) -> AsyncGenerator[Sequence[Span], None]:
         """The spans that may name the users of these traces, one list for each request; see `roots`.
