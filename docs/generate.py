@@ -193,6 +193,30 @@ def costs() -> str:
     return table(head, rows)
 
 
+def fault_matrix() -> str:
+    """Every cell of the fault matrix: the fault, the stores that it is tried on, and what comes of it."""
+    from tests.integration.faults.cells import CELLS, Ends
+
+    rows = []
+    for number, cell in enumerate(CELLS, 1):
+        becomes = cell.becomes
+        ends = (
+            f"{code(becomes.code)} ({becomes.exit_code}), then complete" if isinstance(becomes, Ends) else _BECOMES[becomes]
+        )
+        stores = ", ".join(_NAMES[store] for store in cell.stores)
+        where = _NAMES.get(cell.where, cell.where)
+        rows.append((str(number), where, cell.fault, stores, ends + (f"; {cell.but}" if cell.but else "")))
+    return table(("", "where", "fault", "store", "the run that meets it, and what follows"), rows)
+
+
+_NAMES = {"datadog": "Datadog", "firestore": "Firestore", "sqlite": "SQLite"}
+_BECOMES = {
+    "completes": "completes",
+    "incomplete": "says that it is incomplete; the next one completes",
+    "gone": "is gone; a later one completes",
+}
+
+
 PARTS: dict[str, Callable[[], str]] = {
     "settings": settings,
     "signals": signals,
@@ -206,6 +230,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "routes": routes,
     "inventory": inventory,
     "prices": costs,
+    "fault_matrix": fault_matrix,
 }
 
 

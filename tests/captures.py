@@ -155,7 +155,13 @@ def sanitized_spans(draw: st.DrawFn, trace_id: str | None = None) -> SanitizedSp
             max_size=3,
         )
     )
-    payloads: list[dict[str, Any]] = [{"name": "a"}, {"name": "b", "metrics": {"n": 1}}, {"name": "\ud800", "big": 2**70}]
+    payloads: list[dict[str, Any]] = [
+        {"name": "a"},
+        {"name": "b", "metrics": {"n": 1}},
+        {"name": "\ud800", "big": 2**70},
+        {"name": "a", "error": {"message": "timed out"}},
+        {"name": "b", "error": "refused"},
+    ]
     payload = draw(st.sampled_from(payloads))
     about = {
         "redactions": draw(st.dictionaries(st.sampled_from(["email", "text"]), st.integers(1, 3))),

@@ -17,7 +17,7 @@ class FakeSource:
 
     With `everything`, spans are given whatever the window. The reach "evaluated" has the spans with evaluations.
     `root_spans` are what `roots` finds, for `page_size` traces a request; after `fail_roots_after` of these it raises
-    `error`.
+    `error`. `twin_spans` are what `twins` finds, likewise; it too fails after `fail_roots_after` requests.
     """
 
     items: Sequence[Span | Rejected]
@@ -27,11 +27,14 @@ class FakeSource:
     fail_after: int = 1_000_000
     everything: bool = False
     status: SourceStatus = field(init=False)
+    query_digests: Mapping[Reach, str] = field(default_factory=lambda: {"all": "d", "evaluated": "e"})
     asked: list[tuple[Window, Checkpoint | None]] = field(default_factory=list)
     asked_reaches: list[Reach] = field(default_factory=list)
     root_spans: Sequence[Span] = ()
     fail_roots_after: int = 1_000_000
     asked_roots: list[list[str]] = field(default_factory=list)
+    twin_spans: Sequence[Span] = ()
+    asked_twins: list[list[str]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.status = SourceStatus(self.name, mode="scan")
@@ -65,13 +68,17 @@ class FakeSource:
                 checkpoint=Checkpoint(
                     self.name,
                     window,
-                    query_digest="d" if reach == "all" else "e",
+                    query_digest=self.query_digests[reach],
                     step="scan",
                     cursor=None if done else str(at + self.page_size),
                     last_ms=max((ms(span) for span in spans), default=None),
                     done=done,
                 ),
             )
+
+    async def spans_before(self, window: Window, before_ms: int, limit: int) -> Sequence[Span]:
+        inside = [item for item in self.items if isinstance(item, Span) and window.from_ms <= ms(item) <= before_ms]
+        return inside[-limit:]
 
     async def roots(self, traces: Mapping[str, TraceIdKind], window: Window) -> AsyncGenerator[Sequence[Span], None]:
         wanted = list(traces)
@@ -81,6 +88,15 @@ class FakeSource:
                 raise self.error or AssertionError("no error was given")
             self.status.request_count += 1
             yield [span for span in self.root_spans if span.trace_id in self.asked_roots[-1]]
+
+    async def twins(self, starts_ns: Mapping[str, int]) -> AsyncGenerator[tuple[Sequence[str], Sequence[Span]], None]:
+        wanted = list(starts_ns)
+        for at in range(0, len(wanted), self.page_size):
+            self.asked_twins.append(wanted[at : at + self.page_size])
+            if len(self.asked_twins) > self.fail_roots_after:
+                raise self.error or AssertionError("no error was given")
+            self.status.request_count += 1
+            yield self.asked_twins[-1], [span for span in self.twin_spans if span.span_id in self.asked_twins[-1]]
 
 
 def ms(span: Span) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -23,7 +23,19 @@ from evalforge.errors import NotFoundError
 from evalforge.exports import OfUser, erasing
 from evalforge.ingest import Judge
 from evalforge.rehearsal import Rehearsal
-from evalforge.runs import RUN_RETENTION_DAYS, Budget, Order, RunProgress, RunReport, check_keys, run, runs_shown
+from evalforge.runs import (
+    RUN_RETENTION_DAYS,
+    BackfillOrder,
+    BackfillProgress,
+    Budget,
+    Order,
+    RunProgress,
+    RunReport,
+    backfill,
+    check_keys,
+    run,
+    runs_shown,
+)
 from evalforge.sources.datadog.client import DatadogClient
 from evalforge.sources.datadog.reading import DatadogSource
 from evalforge.upkeep import AuditReport, audit, purge
@@ -74,9 +86,51 @@ async def ingest_once(
         rehearsal=dry_run,
     )
     opened = opened_rehearsal(settings) if dry_run else opened_store(settings)
-    async with opened as store, opened_sources(settings, keys) as sources:
-        judge = judge_of(settings, ring)
-        return await run(sources, store, judge, order, clock=utc_now, on_begun=on_begun, on_page=on_page)
+    async with opened as store, opened_sources(settings, keys) as sources, _opened_apm(settings, keys, sources) as apm:
+        return await run(
+            sources,
+            store,
+            judge_of(settings, ring),
+            order,
+            clock=utc_now,
+            on_begun=on_begun,
+            on_page=on_page,
+            enriched_from=apm,
+        )
+
+
+async def backfill_once(
+    settings: Settings,
+    window: Window,
+    *,
+    slice_ms: int,
+    workers: int,
+    holder: str,
+    on_progress: Callable[[BackfillProgress], None] = lambda progress: None,
+    wants_stop: Callable[[], bool] = lambda: False,
+) -> RunReport:
+    """Reads a long window in slices, `workers` of each source at once, and goes on where one that did not finish stood.
+
+    Raises:
+        RequestError: Datadog no longer holds anything of the window.
+        SettingsError, CredentialsError: nothing was read yet.
+        RunInProgressError: another backfill holds the lease.
+        StoreError, StoreUnavailableError: the store refused or did not answer before it began.
+    """
+    keys = await resolve_datadog_keys(settings)
+    ring = await resolve_key_ring(settings)
+    order = BackfillOrder(
+        window,
+        slice_ms,
+        workers,
+        holder,
+        holder,
+        settings.datadog_filter,
+        resolve_users=settings.datadog_resolve_users,
+        wants_stop=wants_stop,
+    )
+    async with opened_store(settings) as store, opened_sources(settings, keys) as sources:
+        return await backfill(sources, store, judge_of(settings, ring), order, clock=utc_now, on_progress=on_progress)
 
 
 def _plan_of(settings: Settings, window: Window | None, lookback_hours: float | None, since_last: bool | None) -> Plan:
@@ -266,6 +320,17 @@ async def opened_sources(settings: Settings, keys: DatadogKeys) -> AsyncIterator
     """The sources that DATADOG_SOURCES names, in its order, over one client."""
     async with opened_client(settings, keys) as client:
         yield [_source_of(settings, client, name, settings.datadog_filter) for name in settings.datadog_sources]
+
+
+@asynccontextmanager
+async def _opened_apm(settings: Settings, keys: DatadogKeys, sources: Sequence[Source]) -> AsyncIterator[Source | None]:
+    """APM where DATADOG_ENRICH_FROM_APM asks it what errors said: the source that is read, else one for that alone."""
+    read = next((source for source in sources if source.name == "apm"), None)
+    if not settings.datadog_enrich_from_apm or read is not None:
+        yield read if settings.datadog_enrich_from_apm else None
+        return
+    async with opened_client(settings, keys) as client:
+        yield _source_of(settings, client, "apm", settings.datadog_filter)
 
 
 def _source_of(settings: Settings, client: DatadogClient, name: str, filter_mode: FilterMode) -> DatadogSource:

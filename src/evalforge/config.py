@@ -394,6 +394,13 @@ SETTINGS: tuple[Setting, ...] = (
         "true or false",
         _switch,
     ),
+    Setting(
+        "DATADOG_ENRICH_FROM_APM",
+        "false",
+        "at the end of a run, ask APM by span id what the errors of failing spans said that came without a message",
+        "true or false",
+        _switch,
+    ),
     Setting("DATADOG_ML_APPS", "", "only these LLM applications", "names separated by commas", _names(_EVALUATOR)),
     Setting("DATADOG_ENVS", "", "only these environments", "names separated by commas", _names(_EVALUATOR)),
     Setting(
@@ -580,6 +587,7 @@ class Settings:
     datadog_sources: tuple[str, ...] = ("llm_obs", "apm")
     datadog_apm_scope: str = "@llmobs_trace_id:*"
     datadog_resolve_users: bool = False
+    datadog_enrich_from_apm: bool = False
     datadog_ml_apps: tuple[str, ...] = ()
     datadog_envs: tuple[str, ...] = ()
     datadog_filter: FilterMode = "auto"

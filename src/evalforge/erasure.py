@@ -326,6 +326,7 @@ def _without(result: UpsertResult, removed: frozenset[str]) -> UpsertResult:
         unchanged=left(result.unchanged),
         refused=[(trace_id, reason) for trace_id, reason in result.refused if trace_id not in removed],
         without_user=tuple(left(result.without_user)),
+        untold_errors=tuple(one for one in result.untold_errors if one[0] not in removed),
     )
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
@@ -23,6 +23,7 @@ from evalforge.core.privacy import (
     safe_trace_id,
     structure_of,
 )
+from evalforge.core.privacy.neighbours import MAX_RECENT_SPANS
 from evalforge.core.privacy.net import SECOND_NET
 from evalforge.core.signals import Signal, Thresholds, find_signals
 from evalforge.core.span import Span
@@ -59,6 +60,15 @@ class Tally:
     def capture_count(self) -> int:
         """How many captures went to the store, whatever became of them."""
         return self.created + self.updated + self.unchanged + self.refused
+
+    @classmethod
+    def total(cls, tallies: Iterable[Tally]) -> Tally:
+        """What all of these have seen together."""
+        total = cls()
+        for tally in tallies:
+            for one in fields(cls):
+                setattr(total, one.name, getattr(total, one.name) + getattr(tally, one.name))
+        return total
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +134,9 @@ async def ingest(
     """
     checkpoint, stopped = after, None
     neighbours = Neighbours()
+    if after is not None and not after.done and after.last_ms is not None:
+        # The page where an earlier run stopped may have parted a trace: what its spans there said still counts.
+        neighbours.remember(await source.spans_before(window, after.last_ms, MAX_RECENT_SPANS))
     async with aclosing(source.pages(window, after, reach=reading.reach)) as pages:
         async for page in pages:
             await store_page(source, store, page, neighbours, reading, tally)

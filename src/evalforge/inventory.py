@@ -85,6 +85,7 @@ CAPTURE = Place(
         Row("user_first_ns root_user_count", "when each of `user_hashes` was first met, and where", _PSEUDONYM),
         Row("started_at started_ns", "start of the earliest failing span"),
         Row("service_name ml_app env model_name model_provider error_type", "names in spans, by their rules", _FILTERED),
+        Row("error_details", "what failing spans' errors said: see below", _FILTERED),
         Row("trace_payload", "the greatest failing span, sanitized: see below", _FILTERED),
         Row("redactions", "how much was removed, by kind"),
         Row("fetched_at updated_at expires_at", "the clock, RETENTION_DAYS"),
@@ -117,6 +118,19 @@ OCCURRENCE = Place(
         Row("severity", "judged"),
         Row("start_ns started_at duration_ns duration_ms", "the span's start and duration"),
         Row("sanitizer_version evaluation_count removed_count digest", "counted and computed, to merge two readings"),
+    ),
+)
+
+ERROR_DETAIL = Place(
+    "`error_details`, each",
+    "with its capture",
+    (
+        Row("span_id", "Datadog's id of the failing span", _LINK),
+        Row("error_type", "a class name that developers wrote, by its rule", _FILTERED),
+        Row("message", "scrubbed, or closed, as in `trace_payload`; its first 1,000 characters", _FILTERED),
+        Row("severity status_code", "judged"),
+        Row("start_ns", "the span's start"),
+        Row("sanitizer_version removed_count", "counted, to merge two readings"),
     ),
 )
 
@@ -242,12 +256,13 @@ REPORT = Place(
         Row("run_id started_at finished_at duration_s", "drawn, and the clock"),
         Row("holder", "the kind of process, host name and process id", _OPERATOR),
         Row("asked_by", "who asked for the run: a caller's name, or the process", _OPERATOR),
-        Row("plan dry_run readings gone errors_by_code", "codes of evalforge's, counts, and windows of time"),
+        Row("plan dry_run readings gone backfill errors_by_code", "codes of evalforge's, counts, and windows of time"),
         Row("rehearsal", "only of a dry run, which is not stored: captures as they would be kept", _PSEUDONYM),
         Row("window filter complete incomplete_because error", "settings, and codes with their meaning"),
         Row("items captures expired request_count retry_count", "counted"),
         Row("sources filter_gaps warnings", "codes and counts; names of evaluators and fields", _FILTERED),
         Row("user_hash", "whether users are hashed, and how many were looked up"),
+        Row("error_detail", "how many errors were asked of APM, and what came of it"),
     ),
 )
 
@@ -268,16 +283,17 @@ LOG = Place(
     "as long as your log keeps them",
     (
         Row("trace_id span_id", "Datadog's ids; odd ones as keyed digests", _LINK),
-        Row("holder asked_by host", "the process, who asked for a run, and the address to listen on", _OPERATOR),
+        Row("holder asked_by caller host", "the process, who asked or came in, and the address to listen on", _OPERATOR),
         Row("filter_gaps warning", "names of evaluators and fields", _FILTERED),
         Row(
             "run_id erasure_id package_id request_id plan window sources "
             "source filter step stage site store port route problems "
+            "slices_done slices_total spans_per_s eta_s quota_left callers usable "
             "outcome complete incomplete_because action reason code kind part since retry_after_s duration_s "
             "fetched healthy failing rejected created updated unchanged refused kept_out expired request_count retry_count "
-            "item_count count looked_for found captures dead_letters export_rows task_count raw_traces checkpoints runs "
-            "exports tombstones fix documents leaking fixed removed leaks_left outdated missed arrived destination format "
-            "sha256 erased",
+            "item_count count looked_for found written left captures dead_letters export_rows task_count raw_traces "
+            "checkpoints runs exports tombstones fix documents leaking fixed removed leaks_left outdated missed arrived "
+            "destination format sha256 erased",
             "codes, counts, ids that were drawn, settings that are no secrets",
             shown="all others",
         ),
@@ -288,6 +304,7 @@ PLACES = (
     CAPTURE,
     SIGNAL,
     OCCURRENCE,
+    ERROR_DETAIL,
     PAYLOAD,
     LETTER,
     PACKAGE,

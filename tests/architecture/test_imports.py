@@ -21,6 +21,7 @@ RANKS = {
     "runs": 3,
     "completeness": 3,
     "review": 3,
+    "enrichment": 3,
     "erasure": 3,
     "probes": 3,
     "rehearsal": 3,
@@ -36,7 +37,7 @@ RANKS = {
     "cli": 6,
     "sandbox": 7,
 }
-USE_CASES = {"ingest", "rehearsal", "runs", "review", "erasure", "probes", "users", "upkeep", "completeness"}
+USE_CASES = {"ingest", "enrichment", "rehearsal", "runs", "review", "erasure", "probes", "users", "upkeep", "completeness"}
 IMPURE = {
     "os",
     "io",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 import grpc
@@ -16,20 +17,52 @@ _STREAMS = frozenset({"BatchGetDocuments", "RunQuery", "RunAggregationQuery"})
 
 Pass = Callable[[bytes], Awaitable[bytes]]
 Fault = Callable[[bytes, Any, Pass], Awaitable[bytes]]
-"""What happens to one BatchWrite: given the request, the call's context and the way to the emulator, its answer."""
+"""What happens to one call: given the request, the call's context and the way to the emulator, its answer.
+
+For a call with many answers the way leads nowhere: a fault that ends well lets them through.
+"""
+
+
+@dataclass
+class Strike:
+    """When a fault strikes: at calls of `method` ("" for any) that name `about`, after `after` of these, `times` times.
+
+    `times` None is for ever.
+    """
+
+    fault: Fault
+    method: str = ""
+    about: bytes = b""
+    after: int = 0
+    times: int | None = 1
+    seen: int = field(default=0, init=False)
+    hits: int = field(default=0, init=False)
+
+    def strikes(self, method: str, request: bytes) -> bool:
+        """Whether this call is hit; counts it."""
+        if self.method not in ("", method) or self.about not in request:
+            return False
+        self.seen += 1
+        if self.seen <= self.after or (self.times is not None and self.hits >= self.times):
+            return False
+        self.hits += 1
+        return True
 
 
 class FlakyFirestore:
     """Serves on a loopback port while the block runs; `faults` are used up by BatchWrite calls, one each.
 
-    `broken` is a status with which every call fails; `hangs` makes every call wait for ever. `write_counts` and
-    `read_counts` tell how many documents each call named.
+    `strikes` are asked at every call, in order. `broken` is a status with which every call fails; `hangs` makes every call
+    wait for ever. `methods` are the calls so far; `write_counts` and `read_counts` tell how many documents each one named.
     """
 
     def __init__(self, target: str) -> None:
         self._target = target
-        self.address = ""
+        self._port = 0
+        self._server: Any = None
         self.faults: deque[Fault] = deque()
+        self.strikes: list[Strike] = []
+        self.methods: list[str] = []
         self.broken: grpc.StatusCode | None = None
         self.hangs = False
         self.write_counts: list[int] = []
@@ -38,15 +71,38 @@ class FlakyFirestore:
 
     async def __aenter__(self) -> FlakyFirestore:
         self._channel = grpc.aio.insecure_channel(self._target)
-        self._server = grpc.aio.server()
-        self._server.add_generic_rpc_handlers((_Handler(self),))
-        self.address = f"127.0.0.1:{self._server.add_insecure_port('127.0.0.1:0')}"
-        await self._server.start()
+        await self.accept()
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self._server.stop(None)
+        await self.refuse()
         await self._channel.close()
+
+    @property
+    def address(self) -> str:
+        """`host:port` where it listens, or did."""
+        return f"127.0.0.1:{self._port}"
+
+    async def accept(self) -> None:
+        """Listens, on the same port as before."""
+        if self._server is not None:
+            return
+        self._server = grpc.aio.server()
+        self._server.add_generic_rpc_handlers((_Handler(self),))
+        self._port = self._server.add_insecure_port(f"127.0.0.1:{self._port}")
+        await self._server.start()
+
+    async def refuse(self) -> None:
+        """Ends every call and stops listening."""
+        server, self._server = self._server, None
+        if server is not None:
+            await server.stop(None)
+
+    def struck(self, method: str, request: bytes) -> Fault | None:
+        """The fault that meets this call, if one does."""
+        name = method.removeprefix(_SERVICE)
+        self.methods.append(name)
+        return next((one.fault for one in self.strikes if one.strikes(name, request)), None)
 
     async def fail(self, context: Any) -> None:
         """Ends the call as `broken` or `hangs` say, if they do."""
@@ -63,6 +119,9 @@ class FlakyFirestore:
             answer: bytes = await self._channel.unary_unary(method)(changed, metadata=_metadata(context))
             return answer
 
+        struck = self.struck(method, request)
+        if struck is not None:
+            return await struck(request, context, forward)
         if method.endswith("/BatchWrite"):
             self.write_counts.append(len(types.BatchWriteRequest.deserialize(request).writes))
             self.write_sizes.append(len(request))
@@ -77,10 +136,17 @@ class FlakyFirestore:
     async def stream(self, method: str, request: bytes, context: Any) -> AsyncIterator[bytes]:
         """The answers to a call that has many."""
         await self.fail(context)
+        struck = self.struck(method, request)
+        if struck is not None:
+            await struck(request, context, _nowhere)
         if method.endswith("/BatchGetDocuments"):
             self.read_counts.append(len(types.BatchGetDocumentsRequest.deserialize(request).documents))
         async for answer in self._channel.unary_stream(method)(request, metadata=_metadata(context)):
             yield answer
+
+
+async def _nowhere(request: bytes) -> bytes:
+    return b""
 
 
 def _metadata(context: Any) -> list[tuple[str, str]]:
@@ -143,5 +209,30 @@ def partly(*codes: int) -> Fault:
         )
         serialized: bytes = types.BatchWriteResponse.serialize(merged)
         return serialized
+
+    return fault
+
+
+def one_invalid(document: bytes) -> Fault:
+    """The call is malformed as long as it writes this document, so nothing of it is written."""
+
+    async def fault(request: bytes, context: Any, forward: Pass) -> bytes:
+        if document in request:
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "as the test wants it: with text of a document")
+        return await forward(request)
+
+    return fault
+
+
+def calling(call: Callable[[], Awaitable[None]], *, when_answered: bool = False) -> Fault:
+    """Nothing fails, but `call` is awaited first; with `when_answered` between Firestore's answer and the caller's."""
+
+    async def fault(request: bytes, context: Any, forward: Pass) -> bytes:
+        if not when_answered:
+            await call()
+        answer = await forward(request)
+        if when_answered:
+            await call()
+        return answer
 
     return fault

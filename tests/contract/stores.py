@@ -48,12 +48,40 @@ class Place(Protocol):
         """Puts a document of somebody else's into a collection: no shape of ours, and an escape that is none."""
         ...
 
+    @property
+    def settings(self) -> dict[str, str]:
+        """The environment variables that lead a process to this place."""
+        ...
+
+    def documents(self) -> list[dict[str, Any]]:
+        """Every stored capture as another client sees it, each document once."""
+        ...
+
+    def clone(self, folder: Path) -> Place:
+        """Another place that holds the same; nothing may be open on this one."""
+        ...
+
 
 class SqlitePlace:
     """A file; downstream has added the columns `review_state` and `notes` to it."""
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / "captures.db"
+
+    @property
+    def settings(self) -> dict[str, str]:
+        return {"CAPTURE_STORE": f"sqlite:///{self.path}", "FIRESTORE_COLLECTION_PREFIX": PREFIX}
+
+    def documents(self) -> list[dict[str, Any]]:
+        with closing(sqlite3.connect(self.path, timeout=30)) as connection:
+            connection.row_factory = sqlite3.Row
+            return [_plain(row) for row in connection.execute(f'SELECT * FROM "{PREFIX}raw_traces" ORDER BY document_id')]
+
+    def clone(self, folder: Path) -> SqlitePlace:
+        copy = SqlitePlace(folder)
+        with closing(sqlite3.connect(self.path)) as here, closing(sqlite3.connect(copy.path)) as there:
+            here.backup(there)
+        return copy
 
     def open(self, *, timeout_s: float = 30.0) -> Store:
         return SqliteStore(str(self.path), prefix=PREFIX, timeout_s=timeout_s)
@@ -79,10 +107,7 @@ class SqlitePlace:
             connection.row_factory = sqlite3.Row
             query = f'SELECT * FROM "{PREFIX}raw_traces" WHERE document_id = ?'
             row = connection.execute(query, (document_id(trace_id),)).fetchone()
-        if row is None:
-            return None
-        found = {name: row[name] for name in row.keys() if row[name] is not None}  # noqa: SIM118 - a row iterates its values
-        return {**json.loads(found.pop("facts")), **found, "processed": bool(found["processed"])}
+        return None if row is None else _plain(row)
 
     async def vandalize(self, trace_id: str) -> None:
         facts = {"trace_id": 7, "user_hashes": ((await self.fields(trace_id)) or {}).get("user_hashes")}
@@ -102,6 +127,11 @@ class SqlitePlace:
             connection.execute(statement, list(values.values()))
 
 
+def _plain(row: sqlite3.Row) -> dict[str, Any]:
+    found = {name: row[name] for name in row.keys() if row[name] is not None}  # noqa: SIM118 - a row iterates its values
+    return {**json.loads(found.pop("facts")), **found, "processed": bool(found["processed"])}
+
+
 class FirestorePlace:
     """A database of a project of its own on the emulator; others use Google's client as everybody does."""
 
@@ -114,6 +144,27 @@ class FirestorePlace:
 
     def open(self, *, timeout_s: float = 30.0) -> Store:
         return FirestoreStore(self.project, "(default)", prefix=PREFIX, emulator_host=self.address, timeout_s=timeout_s)
+
+    @property
+    def settings(self) -> dict[str, str]:
+        return {
+            "CAPTURE_STORE": "firestore",
+            "FIRESTORE_EMULATOR_HOST": self.address,
+            "GOOGLE_CLOUD_PROJECT": self.project,
+            "FIRESTORE_COLLECTION_PREFIX": PREFIX,
+        }
+
+    def documents(self) -> list[dict[str, Any]]:
+        return [found.to_dict() or {} for found in self.client.collection(f"{PREFIX}raw_traces").stream()]
+
+    def clone(self, folder: Path) -> FirestorePlace:
+        copy = FirestorePlace(self.address)
+        batch = copy.client.batch()
+        for collection in self.client.collections():
+            for found in collection.stream():
+                batch.set(copy.client.collection(collection.id).document(found.id), found.to_dict())
+        batch.commit()
+        return copy
 
     def document(self, trace_id: str) -> Any:
         """The official client's reference to a capture."""

@@ -211,7 +211,12 @@ async def test_what_is_too_big_is_cut_with_a_mark_and_nothing_else_is_lost(store
 async def test_the_fullest_capture_that_rules_allow_fits(store: Store) -> None:
     signals = tuple(signal(str(number), place="evaluation." + "p" * 2_000 + str(number)) for number in range(200))
     parts = [
-        capture(span_id=str(number), name="n" * 5_000, signals=signals, payload={"text": "x" * 700_000})
+        capture(
+            span_id=str(number),
+            name="n" * 5_000,
+            signals=signals,
+            payload={"text": "x" * 700_000, "error": {"message": "\U0001f600" * 900}},
+        )
         for number in range(100)
     ]
     full = dataclasses.replace(merged(*parts), span_keys=frozenset(range(2**63, 2**63 + 10_000)))
@@ -219,6 +224,7 @@ async def test_the_fullest_capture_that_rules_allow_fits(store: Store) -> None:
     found = (await stored(store)).capture
     assert len(found.signals) == 200
     assert len(found.occurrences) == 100
+    assert len(found.error_details) == 20
     assert found.span_keys == full.span_keys
     assert counts(await store.upsert([full, *parts], now=LATER))[1] <= 1
     assert counts(await store.upsert([full, *parts], now=LATER)) == (0, 0, 1, 0)

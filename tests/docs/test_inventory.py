@@ -11,6 +11,7 @@ import pytest
 from evalforge import inventory
 from evalforge.completeness import CompletenessReport
 from evalforge.core.capture import Occurrence
+from evalforge.core.error_details import ErrorDetail
 from evalforge.core.ports import (
     COLLECTIONS,
     Checkpoint,
@@ -76,6 +77,7 @@ WRITTEN: list[tuple[Place, set[str]]] = [
     (inventory.SIGNAL, {field.name for field in dataclasses.fields(Signal)}),
     (inventory.OCCURRENCE, set(STORED["occurrences"][0])),
     (inventory.OCCURRENCE, {*(field.name for field in dataclasses.fields(Occurrence)), "started_at", "duration_ms"}),
+    (inventory.ERROR_DETAIL, {field.name for field in dataclasses.fields(ErrorDetail)}),
     (inventory.PAYLOAD, set(payload())),
     (inventory.LETTER, set(records.letter_document(DeadLetter("l", "apm", "parse", "r", {}, NOW, NOW)))),
     (

@@ -310,6 +310,19 @@ def test_a_permission_that_is_not_needed_is_not_asked_for(
     assert {one.source for one in sandbox.sandbox.requests} == {"llm_obs"}
 
 
+def test_the_permission_for_what_errors_said_is_asked_for_with_its_setting(
+    environment: dict[str, str], permissions: Callable[..., None]
+) -> None:
+    environment |= {"DATADOG_SOURCES": "llm_obs", "DATADOG_ENRICH_FROM_APM": "true"}
+    permissions("llm_observability_read")
+    checks = json.loads(evalforge(environment, "check", "--json", code=4).stdout)["checks"]
+    (told,) = [one for one in checks if not one["ok"]]
+    assert told["part"] == "permission apm_read"
+    assert "turn DATADOG_ENRICH_FROM_APM off" in told["hint"]
+    permissions("llm_observability_read", "apm_read")
+    assert "✓ permission apm_read" in evalforge(environment | WIDE, "check").stdout
+
+
 def test_a_key_that_may_do_more_than_it_needs_is_a_warning(
     environment: dict[str, str], permissions: Callable[..., None]
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import gzip
 import json
 import logging
@@ -200,6 +201,7 @@ FAULTS: dict[str, Reply] = {
     "500": http(500, b'{"errors":["boom"]}'),
     "502 HTML": http(502, b"<html>"),
     "503": http(503, b""),
+    "503 with a quota": http(503, b"", "x-ratelimit-remaining: 299", "x-ratelimit-reset: 1800"),
     "408": http(408, b""),
     "429 with reset": http(429, b"<html>", "x-ratelimit-reset: 3"),
     "429 without headers": http(429, b'{"errors":["Rate limit"]}'),
@@ -306,6 +308,16 @@ async def test_an_organisation_without_data_is_an_empty_answer() -> None:
         answer = await client.search(search(), SourceStatus("llm_obs"))
     assert answer is not None
     assert (answer.items, answer.cursor, len(script.heard)) == ([], None, 1)
+
+
+@pytest.mark.parametrize(("cursor", "item_count"), [("next", 0), (None, 7)])
+async def test_without_an_index_in_the_middle_of_a_reading_is_an_outage(cursor: str | None, item_count: int) -> None:
+    reply = http(500, b'{"errors":[{"detail":"No valid indexes specified"}]}')
+    async with serving(reply, GOOD) as script, client_of(script.url) as client:
+        asked = dataclasses.replace(search(), cursor=cursor)
+        answer = await client.search(asked, SourceStatus("llm_obs", item_count=item_count))
+    assert answer is not None
+    assert (len(answer.items), len(script.heard)) == (2, 2)
 
 
 @pytest.mark.parametrize("body", [b"<html>", b"{}", b'{"status":"no"}'])

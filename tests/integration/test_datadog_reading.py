@@ -474,3 +474,13 @@ async def test_that_datadog_went_down_keeps_the_pages_already_read(paged: Backgr
     paged.sandbox.trouble.faults = []
     rest = await read(source_of(client, "scan"), kept[-1].checkpoint)
     assert sum(page.item_count for page in kept + rest) == 7200
+
+
+async def test_the_spans_before_a_place_are_the_last_ones_in_scope(sandbox: BackgroundServer, client: DatadogClient) -> None:
+    sandbox.sandbox.store.add_llm_obs([llm_obs(number, ml_app="a" if number % 2 else "b") for number in range(8)])
+    source = source_of(client, "scan", ml_apps=("a",))
+    at_ms = WINDOW.from_ms + 5_000
+    assert [span.span_id for span in await source.spans_before(WINDOW, at_ms, 2)] == ["4", "6"]
+    assert source.status.request_count == 1
+    sandbox.sandbox.trouble.faults = [Fault("status", status=403, times=None)]
+    assert await source.spans_before(WINDOW, at_ms, 2) == ()

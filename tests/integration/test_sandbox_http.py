@@ -369,12 +369,14 @@ def test_spans_of_one_moment_are_not_lost_between_pages(http: httpx.Client) -> N
 def test_a_large_response_is_cut_at_a_span_with_a_cursor(http: httpx.Client, server: BackgroundServer) -> None:
     large = {"input": {"value": "x" * 10_000}}
     http.post("/sandbox/spans", json={"llm_obs": [llm_obs_span(n, **large) for n in range(6)]})
-    server.sandbox.max_response_bytes = 25_000
+    assert http.post("/sandbox/trouble", json={"max_response_bytes": 25_000}).json()["max_response_bytes"] == 25_000
     first = search(http, "llm_obs", page={"limit": 6})
     assert ids(first) == [0, 1]
     assert ids(search(http, "llm_obs", page={"limit": 6, "cursor": after(first)})) == [2, 3]
     server.sandbox.max_response_bytes = 10
     assert ids(search(http, "llm_obs", page={"limit": 6})) == [0], "a span that is too large alone must still be readable"
+    assert http.post("/sandbox/trouble", json={"max_response_bytes": 0}).status_code == 400
+    assert http.delete("/sandbox/trouble").json()["max_response_bytes"] == 50 * 1024 * 1024
 
 
 def test_attachments_may_be_left_out(http: httpx.Client) -> None:

@@ -71,6 +71,7 @@ class LateSource:
     pages_left: int
     name: str = "llm_obs"
     status: SourceStatus = field(default_factory=lambda: SourceStatus("llm_obs", mode="scan"))
+    query_digests: Mapping[Reach, str] = field(default_factory=lambda: {"all": "", "evaluated": ""})
 
     def in_scope(self, span: Span) -> bool:
         return True
@@ -96,9 +97,16 @@ class LateSource:
             last_ms = part[-1].start_ns // 1_000_000 if part else None
             yield Page(part, [], Checkpoint(self.name, window, step="scan", last_ms=last_ms, done=at + 2 >= len(inside)))
 
+    async def spans_before(self, window: Window, before_ms: int, limit: int) -> Sequence[Span]:
+        return []
+
     async def roots(self, traces: Mapping[str, TraceIdKind], window: Window) -> AsyncGenerator[Sequence[Span], None]:
         for _ in ():
             yield []
+
+    async def twins(self, starts_ns: Mapping[str, int]) -> AsyncGenerator[tuple[Sequence[str], Sequence[Span]], None]:
+        for _ in ():
+            yield [], []
 
 
 @st.composite

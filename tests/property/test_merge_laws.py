@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evalforge.core import capture as capture_module
+from evalforge.core import error_details
 from evalforge.core.capture import FailureCapture, merge, with_root_user
 from evalforge.stores.fitting import fit
 from tests.captures import START_NS, failure_captures, user_hashes
@@ -22,6 +23,8 @@ def cap(request: pytest.FixtureRequest) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         for name in _CAPS if request.param is not None else ():
             patch.setattr(capture_module, name, request.param)
+        if request.param is not None:
+            patch.setattr(error_details, "MAX_ERROR_DETAILS", request.param)
         yield
 
 

@@ -54,6 +54,18 @@ def page_of(one: Any, width: int = 80) -> str:
     return stream.getvalue()
 
 
+@pytest.mark.parametrize("hostile", HOSTILE)
+def test_what_errors_said_is_shown_and_never_obeyed(hostile: str) -> None:
+    one = capture(
+        payload={"name": "answer", "error": {"message": f"refused {hostile}"}}, error_type="Timeout", status_code=504
+    )
+    shown = page_of(one, width=120)
+    assert "What the errors said" in shown
+    assert "Timeout 504: refused" in shown
+    assert is_harmless(shown)
+    assert "What the errors said" not in page_of(capture())
+
+
 def is_harmless(shown: str) -> bool:
     return all(character.isprintable() or unicodedata.category(character) == "Zs" for character in shown.replace("\n", ""))
 
@@ -177,6 +189,19 @@ def test_a_report_reads_well() -> None:
         "took      2.3 s, 3 requests",
         "outcome   complete: every failing trace of the window is captured",
     ]
+
+
+@pytest.mark.parametrize(
+    ("detail", "line"),
+    [
+        ((7, 5, 4, 0), "errors 5 of 7 failing spans without a message found in APM, 4 captures changed"),
+        ((1, 0, 0, 1), "errors 0 of 1 failing span without a message found in APM, 0 captures changed, 1 not asked for"),
+    ],
+)
+def test_a_report_says_what_came_of_asking_what_errors_said(detail: tuple[int, ...], line: str) -> None:
+    counts = dict(zip(("looked_for", "found", "written", "left"), detail, strict=True))
+    shown = [" ".join(one.split()) for one in rendered(report_view(document(error_detail=counts)), width=140).splitlines()]
+    assert line in shown
 
 
 def test_a_report_says_when_a_quota_resets_and_when_to_come_back() -> None:

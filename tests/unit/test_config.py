@@ -85,6 +85,7 @@ TABLE: dict[str, tuple[list[tuple[str, Any]], list[str]]] = {
         [("true", True), ("FALSE", False), ("1", True), ("0", False), ("yes", True), ("off", False)],
         ["maybe", "2", "tru", "true,false"],
     ),
+    "DATADOG_ENRICH_FROM_APM": ([("true", True), ("off", False)], ["sometimes", "3"]),
     "DATADOG_ML_APPS": ([("a, b,a", ("a", "b"))], ["a\x01b", "x" * 201]),
     "DATADOG_ENVS": ([("prod,staging", ("prod", "staging"))], ["pr\x02od"]),
     "DATADOG_FILTER": ([("SCAN", "scan"), ("query", "query")], ["all", "auto,scan"]),

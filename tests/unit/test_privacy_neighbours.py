@@ -17,7 +17,7 @@ from evalforge.core.signals import Thresholds
 from evalforge.core.span import Span
 from evalforge.core.window import Window
 from evalforge.ingest import Judge
-from evalforge.runs import RunReport, run
+from evalforge.runs import Budget, RunReport, run
 from evalforge.stores.sqlite import SqliteStore
 from tests.fake_source import FakeSource
 from tests.orders import order
@@ -106,6 +106,21 @@ async def test_a_name_that_another_span_knows_is_not_stored(page_size: int) -> N
     await go(store, root(), other(2), failure(3), page_size=page_size)
     (capture,) = await stored(store)
     assert capture["trace_payload"]["error"]["message"] == "no order of [PERSON_1] was found"
+    assert "brizard" not in json.dumps(capture, default=repr).lower()
+    await store.close()
+
+
+async def test_a_run_that_goes_on_knows_what_stood_before_its_place() -> None:
+    """The first run stops between the span that knows the name and the one that says it."""
+    store = SqliteStore(":memory:", prefix="evalforge_")
+    judge = Judge(Thresholds(), RING, Sanitizer(RING), "datadoghq.com", 180)
+    window = Window.last_hours(24, NOW)
+    for stopping in (True, False):
+        source = FakeSource([root(), failure(3)], page_size=1)
+        wanted = order(window, Budget(60, 1000, lambda: stopping))  # noqa: B023 - it is used up before the next one
+        report = await run([source], store, judge, wanted, clock=lambda: NOW)
+    assert report.tally.fetched == 1, "the page before is not read again"
+    (capture,) = await stored(store)
     assert "brizard" not in json.dumps(capture, default=repr).lower()
     await store.close()
 

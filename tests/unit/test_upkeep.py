@@ -212,6 +212,7 @@ async def test_explanations_follow_the_policy_too(store: Store) -> None:
     assert {field for _, field, _ in places_in(told)} == {
         "trace_payload.evaluation.check.reasoning",
         "trace_payload.error.message",
+        "error_details.message",
     }
     assert (await audited(store, sanitizer=closed, fix=True)).fixed == 6
     assert (await audited(store, sanitizer=closed)).is_clean

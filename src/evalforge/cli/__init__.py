@@ -30,6 +30,7 @@ COMMANDS: dict[str, Row] = {
     "check": Row("check", "Run", "Check settings, keys, permissions and the store."),
     "ingest": Row("ingest", "Run", "Pull the failing traces of a window into the store, once."),
     "keys": Row("keys", "Run", "Make an API key for a caller of the service."),
+    "backfill": Row("backfill", "Run", "Pull a long window in slices; run it again and it goes on."),
     "serve": Row("serve", "Run", "Serve the HTTP API: run-once, health, exports."),
     "runs": Row("runs", "Look", "List the runs of the last 30 days, or show one in full."),
     "captures": Row("captures", "Look", "List captures, or show one in full."),

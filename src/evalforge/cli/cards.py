@@ -114,6 +114,7 @@ def print_page(out: Console, stored: StoredCapture) -> None:
     for title, shown in (
         ("Why", _signals(capture)),
         ("Where", _occurrences(capture)),
+        *([("What the errors said", _error_details(capture))] if capture.error_details else []),
         ("Removed", text(joined_counts(capture.redactions) or "nothing had to be removed")),
         ("Payload, sanitized", json_view(json_lines(document["trace_payload"]))),
     ):
@@ -190,6 +191,16 @@ def _occurrences(capture: FailureCapture) -> RenderableType:
             text(one.span_kind, "dim"), text(cause), text(_duration(one.duration_ns), "dim"), text(one.span_id, "dim")
         )
     return _with_rest(grid, len(capture.occurrences) - _SHOWN_OCCURRENCES, "span")
+
+
+def _error_details(capture: FailureCapture) -> RenderableType:
+    grid = Table.grid(padding=(0, 2, 0, 0))
+    grid.add_column(overflow="fold", no_wrap=True)
+    grid.add_column(overflow="fold")
+    for one in capture.error_details[:_SHOWN_OCCURRENCES]:
+        cause = " ".join(str(part) for part in (one.error_type, one.status_code) if part is not None)
+        grid.add_row(text(one.span_id, "dim"), text(": ".join(part for part in (cause, one.message) if part)))
+    return _with_rest(grid, len(capture.error_details) - _SHOWN_OCCURRENCES, "error")
 
 
 def _with_rest(grid: Table, rest: int, noun: str) -> RenderableType:

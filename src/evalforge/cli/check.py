@@ -78,7 +78,8 @@ async def _permissions(settings: Settings) -> list[ProbeResult]:
     """One line for each permission that these settings need, and one that says whether there are too many."""
     from evalforge.sources.datadog.permissions import PERMISSIONS
 
-    needed = [permission for permission in PERMISSIONS if permission.source in settings.datadog_sources]
+    searched = {*settings.datadog_sources, *(("apm",) if settings.datadog_enrich_from_apm else ())}
+    needed = [permission for permission in PERMISSIONS if permission.source in searched]
     *results, least = await asyncio.gather(
         *(_permission(settings, one) for one in needed), _least_privilege(settings, needed)
     )
@@ -104,6 +105,7 @@ async def _permission(settings: Settings, permission: Permission) -> ProbeResult
     hint = f"grant {permission.name} to the owner of the application key and, if the key is scoped, to the key"
     if not permission.is_required:
         hint += f", or leave {permission.source} out of DATADOG_SOURCES"
+        hint += " and turn DATADOG_ENRICH_FROM_APM off" if settings.datadog_enrich_from_apm else ""
     result = await probe(Probe(f"permission {permission.name}", ask, f"{hint}; without it {permission.without}"))
     return replace(result, hint=None) if result.ok else result
 

@@ -39,6 +39,9 @@ from evalforge.errors import RequestError, SettingsError
 if TYPE_CHECKING:
     from evalforge.runs import RunProgress, RunReport
 
+SHOWN_WINDOWS = 3
+"""How many windows a report shows of what is left of a source."""
+
 
 PAYLOAD_LINES, SHOWN_IDS = 12, 2
 """How many lines of an example's payload a dry run prints, and how many documents it names."""
@@ -88,7 +91,7 @@ def command(
     watching = is_terminal() and not as_json
     form = one_setting("LOG_FORMAT", "console" if is_terminal() else "json")
     configure_logging(form, level="WARNING" if watching else "INFO")
-    with _stop_wish() as wants_stop, _progress(watching) as on_page:
+    with stop_wish() as wants_stop, _progress(watching) as on_page:
         report = run_async(
             bootstrap.ingest_once(
                 settings,
@@ -103,6 +106,11 @@ def command(
                 wants_stop=wants_stop,
             )
         )
+    return told(report, as_json=as_json)
+
+
+def told(report: RunReport, *, as_json: bool) -> int:
+    """Prints the report of a run that has ended, and gives the exit code."""
     if as_json:
         print_json(report.document(), indent=True, sort_keys=False)
     else:
@@ -143,20 +151,29 @@ def window_of(began: str | None, ended: str | None, *, has_lookback: bool, now: 
         return None
     if has_lookback:
         raise RequestError("--from: cannot go with --lookback; give one of them", field="--from")
+    window = bounds_of(began, ended, now=now)
+    if window.duration_ms > 360 * MS_PER_HOUR:
+        raise RequestError("--from: the window has more than 360 hours; Datadog keeps 15 days", field="--from")
+    return window
+
+
+def bounds_of(began: str, ended: str | None, *, now: datetime) -> Window:
+    """The window from one time to another, or to now, however long.
+
+    Raises:
+        RequestError: they are no times, at odds with each other, or lie in the future.
+    """
     from_at = instant_of(began, "--from", now)
     to_at = now if ended is None else instant_of(ended, "--to", now)
     if to_at > now + timedelta(minutes=1):
         raise RequestError("--to: lies in the future; what has not happened yet cannot be read", field="--to")
     if from_at >= to_at:
         raise RequestError("--from: does not lie before --to", field="--from")
-    window = Window(epoch_ms(from_at), max(epoch_ms(to_at), epoch_ms(from_at) + 1))
-    if window.duration_ms > 360 * MS_PER_HOUR:
-        raise RequestError("--from: the window has more than 360 hours; Datadog keeps 15 days", field="--from")
-    return window
+    return Window(epoch_ms(from_at), max(epoch_ms(to_at), epoch_ms(from_at) + 1))
 
 
 @contextmanager
-def _stop_wish() -> Iterator[Callable[[], bool]]:
+def stop_wish() -> Iterator[Callable[[], bool]]:
     """Turns the first Ctrl-C or SIGTERM into a wish to stop at the end of the page; the second one interrupts."""
     wished = False
 
@@ -240,6 +257,8 @@ def report_view(document: Mapping[str, Any]) -> Group:
         ("first as", joined_counts(captures["created_by_type"])),
         *((source["name"], _source_line(source)) for source in document["sources"]),
         *_lookup_row(document["user_hash"].get("lookup")),
+        *_error_row(document.get("error_detail")),
+        *_slice_rows(document.get("backfill")),
         *expired,
         ("took", f"{document['duration_s']:.1f} s, {counted(document['request_count'], 'request')}"),
         ("outcome", _outcome(document)),
@@ -300,6 +319,31 @@ def _lookup_row(lookup: Mapping[str, int] | None) -> list[tuple[str, Any]]:
     if lookup is None:
         return []
     return [("users", f"{lookup['found']:,} found on roots for {counted(lookup['looked_for'], 'capture')} without one")]
+
+
+def _error_row(detail: Mapping[str, int] | None) -> list[tuple[str, Any]]:
+    if detail is None:
+        return []
+    left = f", {detail['left']:,} not asked for" if detail["left"] else ""
+    found = f"{detail['found']:,} of {counted(detail['looked_for'], 'failing span')} without a message found in APM"
+    return [("errors", f"{found}, {counted(detail['written'], 'capture')} changed{left}")]
+
+
+def _slice_rows(backfill: Mapping[str, Any] | None) -> list[tuple[str, Any]]:
+    """How far a backfill came, what is left of each source, and how to go on."""
+    if backfill is None:
+        return []
+    known = sum(source["known"] for source in backfill["sources"])
+    before = f", {known:,} of them by an earlier backfill" if known else ""
+    rows: list[tuple[str, Any]] = [("slices", f"{backfill['done']:,} of {backfill['slices']:,} read{before}")]
+    for source in backfill["sources"]:
+        if source["left"]:
+            left = ", ".join(f"{window['from']} to {window['to']}" for window in source["left"][:SHOWN_WINDOWS])
+            more = f" and {counted(len(source['left']) - SHOWN_WINDOWS, 'more window')}"
+            rows.append(("left", f"{source['source']}: {left}{more if len(source['left']) > SHOWN_WINDOWS else ''}"))
+    if backfill["again"]:
+        rows.append(("to go on", backfill["again"]))
+    return rows
 
 
 def _source_line(source: Mapping[str, Any]) -> str:

@@ -17,6 +17,13 @@ from typing import Any, TypeVar
 
 from evalforge.core import links
 from evalforge.core.canonical import digest
+from evalforge.core.error_details import (
+    ErrorDetail,
+    cut_error_details,
+    error_detail_document,
+    error_detail_of,
+    error_details_of,
+)
 from evalforge.core.privacy.sanitized import SanitizedSpan
 from evalforge.core.signals import Comparison, FailureType, Severity, Signal, rank
 from evalforge.core.span import TraceIdKind
@@ -81,8 +88,8 @@ class FailureCapture:
     `signals` (at most 200, worst first) are never withdrawn. `span_keys` are the distinct failing spans as 64-bit keys (at
     most 10,000); `occurrences` the 100 greatest of them; `user_first_ns` each user hash with its earliest start, earliest
     first (at most 50). `root_user_first_ns` are likewise those whom a root of the trace names, but no failing span: they
-    come after the others. `payload` and `redactions` belong to the greatest occurrence. Times are aware UTC datetimes,
-    `started_ns` nanoseconds since the epoch.
+    come after the others. `payload` and `redactions` belong to the greatest occurrence, `error_details` to whichever failing
+    spans told most of their errors (at most 20). Times are aware UTC datetimes, `started_ns` nanoseconds since the epoch.
     """
 
     trace_id: str
@@ -102,6 +109,7 @@ class FailureCapture:
     status_code: int | None = None
     quality_score: float | None = None
     root_user_first_ns: tuple[tuple[str, int], ...] = ()
+    error_details: tuple[ErrorDetail, ...] = ()
 
     @property
     def failure_type(self) -> FailureType:
@@ -146,10 +154,16 @@ class FailureCapture:
         return None
 
     @property
+    def error_type(self) -> str | None:
+        """The error type of the greatest occurrence that has one; where none has, of the error that tells most."""
+        told = (detail.error_type for detail in self.error_details if detail.error_type is not None)
+        return self.first_known("error_type") or next(told, None)
+
+    @property
     def signature(self) -> str:
         """What captures of one cause share: `s1_` and 32 hexadecimal digits over the normalized cause."""
         top = self.signals[0]
-        cause = evaluator_in(top.place) or (self.first_known("error_type") or "")
+        cause = evaluator_in(top.place) or (self.error_type or "")
         parts = (
             str(SIGNATURE_VERSION),
             self.failure_type.value,
@@ -204,7 +218,8 @@ class FailureCapture:
             "env": self.first_known("env"),
             "model_name": self.first_known("model_name"),
             "model_provider": self.first_known("model_provider"),
-            "error_type": self.first_known("error_type"),
+            "error_type": self.error_type,
+            "error_details": [error_detail_document(detail) for detail in self.error_details],
             "datadog_site": self.datadog_site,
             "datadog_url": self._trace_url(),
             "span_url": self._span_url(),
@@ -257,6 +272,7 @@ class FailureCapture:
             status_code=document["status_code"],
             quality_score=document["quality_score"],
             root_user_first_ns=users[own_count:],
+            error_details=tuple(error_detail_of(entry) for entry in document.get("error_details", ())),  # likewise
         )
 
 
@@ -299,6 +315,7 @@ def capture_of(span: SanitizedSpan, *, site: str, fetched_at: datetime, retentio
         apm_trace_id=span.apm_trace_id,
         status_code=span.status_code,
         quality_score=span.quality_score,
+        error_details=error_details_of(span),
     )
 
 
@@ -330,6 +347,7 @@ def merge(a: FailureCapture, b: FailureCapture) -> FailureCapture:
         status_code=_greatest(a.status_code, b.status_code),
         quality_score=_least(a.quality_score, b.quality_score),
         root_user_first_ns=root_users,
+        error_details=cut_error_details((*a.error_details, *b.error_details)),
     )
 
 

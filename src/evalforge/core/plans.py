@@ -50,7 +50,10 @@ def learned_by(checkpoints: Iterable[Checkpoint]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(entry for checkpoint in checkpoints for entry in checkpoint.learned))
 
 
-PlanName = Literal["window", "since_last"]
+PlanName = Literal["window", "since_last", "backfill"]
+
+BACKFILL: PlanName = "backfill"
+"""A window in slices, several at a time; see `core.slices`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,7 +49,10 @@ class Checkpoint:
 
 @dataclass(frozen=True, slots=True)
 class Coverage:
-    """What an unfinished backfill has read of a source, under the settings of `query_digest`: windows apart, ascending."""
+    """What an unfinished backfill has read of a source, under the settings of `query_digest`: windows apart, ascending.
+
+    `saved_at` is when the first of them was read.
+    """
 
     source: str
     query_digest: str
@@ -112,10 +115,14 @@ class SourceStatus:
 
 
 class Source(Protocol):
-    """Something that gives spans of a window, page by page."""
+    """Something that gives spans of a window, page by page.
+
+    `query_digests`, one for each reach, are those of the checkpoints it gives under the present settings.
+    """
 
     name: str
     status: SourceStatus
+    query_digests: Mapping[Reach, str]
 
     def in_scope(self, span: Span) -> bool:
         """Whether a span of this source may count as a failure: of the wanted applications and environments, no experiment.
@@ -141,10 +148,31 @@ class Source(Protocol):
         """
         ...
 
+    async def spans_before(self, window: Window, before_ms: int, limit: int) -> Sequence[Span]:
+        """The last spans of `window` that began at or before `before_ms` (epoch), at most `limit`, oldest first.
+
+        One request, for what they tell about the spans after them; they were judged before. None where it is refused.
+
+        Raises:
+            SourceUnavailableError, QuotaExhaustedError
+        """
+        ...
+
     def roots(self, traces: Mapping[str, TraceIdKind], window: Window) -> AsyncGenerator[Sequence[Span], None]:
         """The spans of these traces (stored ids) that may name their users: roots and entry spans, healthy ones too.
 
         One request for each list given. Only spans that began in `window`; traces that cannot be asked for are left out.
+
+        Raises:
+            SourceRefusedError, SourceUnavailableError, QuotaExhaustedError: spans already given stay good.
+        """
+        ...
+
+    def twins(self, starts_ns: Mapping[str, int]) -> AsyncGenerator[tuple[Sequence[str], Sequence[Span]], None]:
+        """The spans with these ids, of whatever trace and however they ended: for each request the ids asked for, and them.
+
+        `starts_ns` are the ids with about when each span began (nanoseconds since the epoch). Ids that cannot be asked for
+        are left out.
 
         Raises:
             SourceRefusedError, SourceUnavailableError, QuotaExhaustedError: spans already given stay good.
@@ -177,7 +205,8 @@ class DeadLetter:
 class UpsertResult:
     """What became of each capture of one `upsert`, as trace ids, and the poison ones with their reason code.
 
-    `without_user` are those, of the first three, whose stored document names no user hash afterwards.
+    `without_user` are those, of the first three, whose stored document names no user hash afterwards. `untold_errors` are
+    the failing spans in them of whose error no message is kept, as trace id and span id.
     """
 
     created: Sequence[str] = ()
@@ -185,6 +214,7 @@ class UpsertResult:
     unchanged: Sequence[str] = ()
     refused: Sequence[tuple[str, str]] = ()
     without_user: Sequence[str] = ()
+    untold_errors: Sequence[tuple[str, str]] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,6 @@
 """Runs: what is read when, under which lease and within which budget, and what is said of it afterwards."""
 
+from evalforge.runs.backfilling import BackfillOrder, backfill
 from evalforge.runs.history import RUN_RETENTION_DAYS, runs_shown
 from evalforge.runs.lease import (
     BACKFILL_LEASE_NAME,
@@ -10,7 +11,7 @@ from evalforge.runs.lease import (
     held_lease,
     taken_lease,
 )
-from evalforge.runs.report import INCOMPLETE, NO_SALT_HINT, RunProgress, RunReport, iso_of
+from evalforge.runs.report import INCOMPLETE, NO_SALT_HINT, BackfillProgress, RunProgress, RunReport, iso_of
 from evalforge.runs.running import Budget, Order, check_keys, new_run_id, run
 
 __all__ = [
@@ -20,11 +21,14 @@ __all__ = [
     "LEASE_NAME",
     "NO_SALT_HINT",
     "RUN_RETENTION_DAYS",
+    "BackfillOrder",
+    "BackfillProgress",
     "Budget",
     "Held",
     "Order",
     "RunProgress",
     "RunReport",
+    "backfill",
     "check_keys",
     "default_holder",
     "held_lease",

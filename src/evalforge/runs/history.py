@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
+from evalforge.core.plans import BACKFILL
 from evalforge.core.ports import Lease, RunRecord, RunState, Store
 from evalforge.errors import EvalForgeError
 from evalforge.events import emit
-from evalforge.runs.lease import LEASE_NAME
+from evalforge.runs.lease import BACKFILL_LEASE_NAME, LEASE_NAME
 from evalforge.runs.report import RunReport, iso_of
 
 RUN_RETENTION_DAYS = 30
@@ -44,8 +45,13 @@ ABANDONED = "abandoned"
 
 async def runs_shown(store: Store, records: Sequence[RunRecord], now: datetime) -> list[dict[str, Any]]:
     """The records as plain JSON values, each with its state as people should read it."""
-    lease = await store.held_lease(LEASE_NAME) if any(record.state == "running" for record in records) else None
-    return [_document(record, shown_state(record, lease, now)) for record in records]
+    names = {_lease_name(record) for record in records if record.state == "running"}
+    leases = {name: await store.held_lease(name) for name in names}
+    return [_document(record, shown_state(record, leases.get(_lease_name(record)), now)) for record in records]
+
+
+def _lease_name(record: RunRecord) -> str:
+    return BACKFILL_LEASE_NAME if record.plan == BACKFILL else LEASE_NAME
 
 
 def _document(record: RunRecord, state: str) -> dict[str, Any]:
@@ -63,7 +69,7 @@ def _document(record: RunRecord, state: str) -> dict[str, Any]:
 
 
 def shown_state(record: RunRecord, lease: Lease | None, now: datetime) -> RunState | str:
-    """The state of a run as people should read it; `lease` is the one that runs hold, as it stands now."""
+    """The state of a run as people should read it; `lease` is the one that such runs hold, as it stands now."""
     if record.state != "running":
         return record.state
     is_held = lease is not None and lease.holder == record.holder and bool(lease.token) and lease.expires_at > now

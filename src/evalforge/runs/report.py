@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from heapq import nsmallest
@@ -13,6 +13,7 @@ from evalforge.core.capture import FailureCapture
 from evalforge.core.plans import Due
 from evalforge.core.ports import RunState, UpsertResult
 from evalforge.core.window import Window, iso_ms
+from evalforge.enrichment import ErrorDetails
 from evalforge.ingest import Tally
 from evalforge.users import Lookup
 
@@ -26,6 +27,7 @@ INCOMPLETE = {
     "cap": "MAX_CAPTURES_PER_RUN is reached; the next run goes on from here",
     "stopped": "the run was asked to stop; the next run goes on from here",
     "lease_lost": "another run took over",
+    "not_held": "Datadog no longer holds the beginning of the window: it keeps 15 days; `gone` says what is missing",
     "gone": "Datadog no longer holds a part that no run has read: it keeps 15 days; `gone` says which",
     "partial": "Datadog gave partial pages to the end; run again",
     "filter_gaps": "the query misses failures that a sample without it found; set DATADOG_FILTER=scan, or EVALUATIONS",
@@ -46,6 +48,77 @@ class RunProgress:
     tally: Tally
     request_count: int
     rate_limit: dict[str, float | str]
+
+
+@dataclass(frozen=True, slots=True)
+class BackfillProgress:
+    """How far a backfill is, for live display: slices, `position` (0 to 1 of all windows, by time), counts of this run.
+
+    `eta_s` is how many seconds the rest seems to take, None while nobody can tell. `rate_limits` are the quotas as last
+    told, and `waits_s` the seconds until the reset that is waited for, both by source.
+    """
+
+    slices_done: int
+    slices_total: int
+    position: float
+    tally: Tally
+    spans_per_s: float
+    eta_s: float | None
+    rate_limits: Mapping[str, Mapping[str, float | str]]
+    waits_s: Mapping[str, float]
+
+
+@dataclass(slots=True)
+class SourceSlices:
+    """How far a backfill is with one source: `known_count` of the `done_count` slices were read by an earlier one.
+
+    `left` are the windows that are still to be read.
+    """
+
+    source: str
+    total_count: int
+    done_count: int
+    known_count: int
+    left: list[Window] = field(default_factory=list)
+
+    def document(self) -> dict[str, Any]:
+        """The counts as plain JSON values."""
+        return {
+            "source": self.source,
+            "slices": self.total_count,
+            "done": self.done_count,
+            "known": self.known_count,
+            "left": [_bounds(window) for window in self.left],
+        }
+
+
+@dataclass(slots=True)
+class Backfilled:
+    """What a backfill was to read, in slices of `slice_ms` milliseconds, and how far it came."""
+
+    window: Window
+    slice_ms: int
+    workers: int
+    sources: list[SourceSlices] = field(default_factory=list)
+
+    @property
+    def again(self) -> str | None:
+        """The command that goes on from here; None when nothing is left."""
+        if not any(source.left for source in self.sources):
+            return None
+        window = f"--from {iso_ms(self.window.from_ms)} --to {iso_ms(self.window.to_ms)}"
+        return f"evalforge backfill {window} --slice {self.slice_ms // 60_000}m --workers {self.workers}"
+
+    def document(self) -> dict[str, Any]:
+        """The slices as plain JSON values."""
+        return {
+            "slice_s": self.slice_ms // 1000,
+            "workers": self.workers,
+            "slices": sum(source.total_count for source in self.sources),
+            "done": sum(source.done_count for source in self.sources),
+            "sources": [source.document() for source in self.sources],
+            "again": self.again,
+        }
 
 
 @dataclass(slots=True)
@@ -111,9 +184,10 @@ class RunReport:
 
     `incomplete_because` holds codes of `INCOMPLETE`. `error` is None, or code, message, http_status, exit_code and
     retry_after_s of what ended the run; what was stored before stays stored. `user_lookup` is None when users
-    were not looked up on roots. `expired` is how many documents were deleted because their time was over. `rehearsed` is
-    None except in a dry run, in which counts say what would have become of the captures. `source_errors` counts the errors
-    that ended the reading of a source, by code.
+    were not looked up on roots, `error_detail` when APM was not asked what errors said. `expired` is how many documents were
+    deleted because their time was over. `rehearsed` is None except in a dry run, in which counts say what would have become
+    of the captures, `backfilled` except in a backfill. `source_errors` counts the errors that ended the reading of a source,
+    by code.
     """
 
     run_id: str
@@ -132,9 +206,11 @@ class RunReport:
     warnings: list[str] = field(default_factory=list)
     error: dict[str, Any] | None = None
     user_lookup: Lookup | None = None
+    error_detail: ErrorDetails | None = None
     expired: int = 0
     readings: list[TierReading] = field(default_factory=list)
     rehearsed: Rehearsed | None = None
+    backfilled: Backfilled | None = None
     source_errors: Counter[str] = field(default_factory=Counter)
 
     @property
@@ -207,9 +283,11 @@ class RunReport:
                 "hint": None if self.user_hash_enabled else NO_SALT_HINT,
                 "lookup": self.user_lookup.document() if self.user_lookup else None,
             },
+            "error_detail": self.error_detail.document() if self.error_detail else None,
             "warnings": self.warnings,
             "error": self.error,
             "rehearsal": self.rehearsed.document() if self.rehearsed is not None else None,
+            "backfill": self.backfilled.document() if self.backfilled is not None else None,
         }
 
 

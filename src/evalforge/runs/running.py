@@ -7,6 +7,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
+from functools import partial
 from typing import Any, TypeVar
 
 from evalforge.core.capture import FailureCapture
@@ -14,6 +15,7 @@ from evalforge.core.plans import ASKED, RECENT, TIER_NAMES, Due, Plan, learned_b
 from evalforge.core.ports import Checkpoint, Page, Source, Store, UpsertResult
 from evalforge.core.privacy import KeyRing
 from evalforge.core.window import Window, epoch_ms
+from evalforge.enrichment import LATER, Untold, enrich
 from evalforge.erasure import Guard
 from evalforge.errors import EvalForgeError, QuotaExhaustedError, RetriableError, StoreError
 from evalforge.events import emit
@@ -64,11 +66,13 @@ async def run(
     clock: Callable[[], datetime],
     on_begun: Callable[[str], None] = lambda run_id: None,
     on_page: Callable[[RunProgress], None] | None = None,
+    enriched_from: Source | None = None,
 ) -> RunReport:
     """Reads from every source what the order's plan finds due into the store, under its lease, and says what came of it.
 
     A tier whose last run stopped early first finishes that window, then reads what is due beyond it. The record of the run
-    stands in the store's history from its beginning; `on_begun` hears its id as soon as it does.
+    stands in the store's history from its beginning; `on_begun` hears its id as soon as it does. `enriched_from`, one of the
+    sources or another one, is asked at the end what errors said; not in a rehearsal, whose captures are not stored.
 
     Raises:
         RunInProgressError: another run holds the lease.
@@ -115,18 +119,25 @@ async def run(
             return "cap" if tally.capture_count >= budget.max_captures else None
 
         nameless = Nameless() if order.resolve_users else None
+        untold = Untold() if enriched_from is not None and not order.rehearsal else None
+        listeners = [one for one in (nameless, untold) if one is not None]
         reading = Reading(report.run_id, judge, guard, clock, should_stop, fence=lease.fence)
-        await _Readings(sources, store, reading, report, nameless, on_page).read(order.plan, epoch_ms(now))
+        await _Readings(sources, store, reading, report, listeners, on_page).read(order.plan, epoch_ms(now))
         if nameless is not None:
             await _look_up_users(nameless, sources, store, judge.ring, guard, report, clock, should_stop)
-            report.tally.kept_out = guard.kept_out_count
-        await _delete_expired(store, report, clock())
+        if untold is not None and enriched_from is not None:
+            await _enrich(enriched_from, untold, store, reading, report)
+        report.tally.kept_out = guard.kept_out_count
+        await delete_expired(store, report, clock())
         for source in sources:
-            _conclude(source, report)
+            conclude(source, report)
+        if enriched_from is not None and enriched_from not in sources and untold is not None:
+            enriched_from.status.mode = "ids"
+            conclude(enriched_from, report)
         report.finished_at = clock()
         report.duration_s = time.monotonic() - began
         await keep_record(store, report)
-    _emit_summary(report)
+    emit_summary(report)
     return report
 
 
@@ -142,14 +153,14 @@ class _Readings:
         store: Store,
         reading: Reading,
         report: RunReport,
-        nameless: Nameless | None,
+        listeners: Sequence[Nameless | Untold],
         on_page: Callable[[RunProgress], None] | None,
     ) -> None:
         self._sources = sources
         self._store = store
         self._reading = reading
         self._report = report
-        self._nameless = nameless
+        self._listeners = listeners
         self._on_page = on_page
         self._known: dict[str, Checkpoint | None] = {}
         self._left: set[str] = set()
@@ -162,7 +173,7 @@ class _Readings:
             checkpoints = await self._tried(self._store.load_checkpoints(source.name, TIER_NAMES))
             if checkpoints is None:
                 break
-            self._known[source.name] = _history(checkpoints)
+            self._known[source.name] = history_of(checkpoints)
             due = plan.due(checkpoints, now_ms)
             readings += [(source, TierReading(source.name, one)) for one in due]
         self._report.readings = [reading for _, reading in readings]
@@ -189,8 +200,8 @@ class _Readings:
         """Whether every window of the tier was read to its end."""
 
         def heard(page: Page, captures: Sequence[FailureCapture], result: UpsertResult) -> None:
-            if self._nameless is not None:
-                self._nameless.hear(page, captures, result)
+            for listener in self._listeners:
+                listener.hear(page, captures, result)
             if self._report.rehearsed is not None:
                 self._report.rehearsed.hear(captures, result)
             if self._on_page is not None:
@@ -238,7 +249,7 @@ class _Readings:
             report = self._report
             report.note("error")
             report.source_errors[error.code] += 1
-            report.error = report.error or _error_document(error)
+            report.error = report.error or error_document(error)
             emit(
                 "run.failed",
                 run_id=report.run_id,
@@ -250,7 +261,7 @@ class _Readings:
             return None
 
 
-def _history(checkpoints: Mapping[str, Checkpoint]) -> Checkpoint | None:
+def history_of(checkpoints: Mapping[str, Checkpoint]) -> Checkpoint | None:
     """A finished checkpoint that knows what all tiers have learned; None where none of them was ever read to an end."""
     finished = [checkpoint for checkpoint in checkpoints.values() if checkpoint.done]
     if not finished:
@@ -269,25 +280,36 @@ async def _look_up_users(
     should_stop: Callable[[Tally], str | None],
 ) -> None:
     """Looks for users on roots, if the run may go on; whatever prevents it is a warning."""
-
-    def stopped() -> str | None:
-        # The cap bounds how many captures are read; these are read already.
-        reason = should_stop(report.tally)
-        return None if reason == "cap" else reason
-
     if not ring.keys:
         report.warnings.append("DATADOG_RESOLVE_USERS is on, but no user can be hashed: PII_SALT is not set")
         return
     if report.error is not None and report.error["code"] != QuotaExhaustedError.code:
         report.warnings.append("users were not looked up: the run ended with an error; a later run does")
         return
+    stopped = partial(_stopped, report, should_stop)
     report.user_lookup = await look_up_users(
         sources, store, ring, nameless, guard=guard, run_id=report.run_id, clock=clock, should_stop=stopped
     )
     report.warnings.extend(report.user_lookup.warnings)
 
 
-async def _delete_expired(store: Store, report: RunReport, now: datetime) -> None:
+async def _enrich(apm: Source, untold: Untold, store: Store, reading: Reading, report: RunReport) -> None:
+    """Asks what errors said, if the run may go on; whatever prevents it is a warning."""
+    if report.error is not None and report.error["code"] != QuotaExhaustedError.code:
+        report.warnings.append(f"errors were not asked of {apm.name}: the run ended with an error; {LATER}")
+        return
+    stopped = partial(_stopped, report, reading.should_stop)
+    report.error_detail = await enrich(apm, store, untold, reading, should_stop=stopped)
+    report.warnings.extend(report.error_detail.warnings)
+
+
+def _stopped(report: RunReport, should_stop: Callable[[Tally], str | None]) -> str | None:
+    # The cap bounds how many captures are read; those that come after the reading are about captures already read.
+    reason = should_stop(report.tally)
+    return None if reason == "cap" else reason
+
+
+async def delete_expired(store: Store, report: RunReport, now: datetime) -> None:
     """Deletes what is due, if the store does not do it by itself; where that fails the next run does it."""
     try:
         report.expired = await store.delete_expired(now=now)
@@ -295,7 +317,8 @@ async def _delete_expired(store: Store, report: RunReport, now: datetime) -> Non
         report.warnings.append(f"what has expired was not deleted ({error.code}); the next run does it")
 
 
-def _conclude(source: Source, report: RunReport) -> None:
+def conclude(source: Source, report: RunReport) -> None:
+    """Puts what a source says of its reading into the report."""
     status = source.status
     report.sources.append(asdict(status))
     if status.partial:
@@ -324,7 +347,8 @@ def _progress(source: Source, page: Page, due: Due, tally: Tally) -> RunProgress
     )
 
 
-def _error_document(error: EvalForgeError) -> dict[str, Any]:
+def error_document(error: EvalForgeError) -> dict[str, Any]:
+    """An error as a report tells it."""
     return {
         "code": error.code,
         "message": error.message,
@@ -355,7 +379,8 @@ async def check_keys(store: Store, ring: KeyRing) -> None:
         await store.remember_key_ids(present)
 
 
-def _emit_summary(report: RunReport) -> None:
+def emit_summary(report: RunReport) -> None:
+    """Writes the one summary line of a run."""
     document = report.document()
     emit(
         "run.finished",

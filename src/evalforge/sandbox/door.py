@@ -15,6 +15,7 @@ from starlette.routing import Route
 from evalforge.sandbox.limits import DEFAULT_LIMITS, RateLimit
 from evalforge.sandbox.payloads import body_of
 from evalforge.sandbox.replies import Refused, Reply, plain_error, to_response
+from evalforge.sandbox.search import MAX_RESPONSE_BYTES
 from evalforge.sandbox.spans import Json, Source
 from evalforge.sandbox.state import PERMISSIONS, SEARCH_PERMISSIONS, Sandbox
 from evalforge.sandbox.trouble import read_fault
@@ -134,14 +135,18 @@ def _state_of_trouble(sandbox: Sandbox) -> Json:
         "seed": sandbox.trouble.seed,
         "late_evaluations_minutes": sandbox.store.evaluation_delay_s / 60,
         "permissions": sorted(sandbox.permissions),
+        "max_response_bytes": sandbox.max_response_bytes,
     }
+
+
+_TROUBLE = frozenset({"faults", "limits", "seed", "late_evaluations_minutes", "permissions", "max_response_bytes"})
 
 
 async def _plan_trouble(request: Request) -> Response:
     """Replace the parts of the plan that are given.
 
     `{"faults": [{"kind", …} …], "limits": {"apm": {"limit", "period_s"}}, "seed": 7, "late_evaluations_minutes": 20,
-    "permissions": ["apm_read", …]}`
+    "permissions": ["apm_read", …], "max_response_bytes": 40000}`
     """
     loaded = await _object(request)
     if isinstance(loaded, Response):
@@ -152,12 +157,15 @@ async def _plan_trouble(request: Request) -> Response:
         limits = _read_limits(loaded.get("limits", {}))
         seed, late_minutes = loaded.get("seed", sandbox.trouble.seed), loaded.get("late_evaluations_minutes", 0)
         permissions = _read_permissions(loaded.get("permissions", []))
-        if unknown := set(loaded) - {"faults", "limits", "seed", "late_evaluations_minutes", "permissions"}:
+        max_bytes = loaded.get("max_response_bytes", sandbox.max_response_bytes)
+        if unknown := set(loaded) - _TROUBLE:
             raise ValueError(f"there is no {', '.join(sorted(unknown))}")
         if isinstance(seed, bool) or not isinstance(seed, int):
             raise ValueError("seed is a whole number")
         if isinstance(late_minutes, bool) or not isinstance(late_minutes, int | float) or not 0 <= late_minutes < 1e6:
             raise ValueError("late_evaluations_minutes is a number, at least 0")
+        if isinstance(max_bytes, bool) or not isinstance(max_bytes, int) or max_bytes < 1:
+            raise ValueError("max_response_bytes is a whole number, at least 1")
     except (ValueError, TypeError) as error:
         return to_response(plain_error(400, str(error)))
     if "faults" in loaded:
@@ -168,6 +176,7 @@ async def _plan_trouble(request: Request) -> Response:
         sandbox.store.evaluation_delay_s = late_minutes * 60
     if "permissions" in loaded:
         sandbox.permissions = permissions
+    sandbox.max_response_bytes = max_bytes
     sandbox.set_limits(limits)
     return _json(_state_of_trouble(sandbox))
 
@@ -194,5 +203,6 @@ async def _clear_trouble(request: Request) -> Response:
     sandbox.trouble.reseed(0)
     sandbox.store.evaluation_delay_s = 0
     sandbox.permissions = frozenset(SEARCH_PERMISSIONS.values())
+    sandbox.max_response_bytes = MAX_RESPONSE_BYTES
     sandbox.set_limits(DEFAULT_LIMITS)
     return _json(_state_of_trouble(sandbox))

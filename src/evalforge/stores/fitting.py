@@ -16,6 +16,7 @@ from datetime import datetime
 from typing import Any, TypeVar
 
 from evalforge.core.capture import FailureCapture, Occurrence
+from evalforge.core.error_details import ErrorDetail
 from evalforge.core.signals import Signal
 from evalforge.stores.lossless import text_to_bytes
 
@@ -40,7 +41,8 @@ CUT = "cut"
 _MARK_BYTES = 40
 _SMALLEST_SHARE = 2 * (NODE_WEIGHT + 2 * _MARK_BYTES)
 
-_PartT = TypeVar("_PartT", Signal, Occurrence)
+_Part = Signal | Occurrence | ErrorDetail
+_PartT = TypeVar("_PartT", Signal, Occurrence, ErrorDetail)
 
 
 def fit(capture: FailureCapture) -> FailureCapture:
@@ -55,6 +57,7 @@ def fit(capture: FailureCapture) -> FailureCapture:
             capture,
             signals=tuple(_shortened(signal) for signal in capture.signals),
             occurrences=tuple(_shortened(occurrence) for occurrence in capture.occurrences),
+            error_details=tuple(_shortened(detail) for detail in capture.error_details),
         )
     return capture
 
@@ -167,11 +170,11 @@ def _text_weight(text: str, level: int) -> int:
 
 
 def _other_text_bytes(capture: FailureCapture) -> int:
-    parts: tuple[Signal | Occurrence, ...] = (*capture.signals, *capture.occurrences)
+    parts: tuple[_Part, ...] = (*capture.signals, *capture.occurrences, *capture.error_details)
     return sum(len(text_to_bytes(text)) for part in parts for _, text in _texts(part))
 
 
-def _texts(part: Signal | Occurrence) -> Iterator[tuple[str, str]]:
+def _texts(part: _Part) -> Iterator[tuple[str, str]]:
     for name in type(part).__slots__:
         value = getattr(part, name)
         if type(value) is str:

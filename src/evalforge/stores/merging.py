@@ -23,7 +23,7 @@ STORED_DOCUMENT_UNREADABLE = "stored_document_unreadable"
 OWNED_BY_DOWNSTREAM = frozenset({"processed"})
 """Fields that ingestion sets when it creates a document, and never again."""
 
-_SEARCHED = ("trace_payload", "occurrences", "signals", "redactions")
+_SEARCHED = ("trace_payload", "occurrences", "signals", "error_details", "redactions")
 """The facts that hold what senders wrote; the rest of a document is derived from them, or ids and digests."""
 _ROUNDS = 4
 

@@ -15,6 +15,7 @@ from functools import partial
 from typing import Any
 
 from evalforge.core.capture import FailureCapture, document_id, merge_by_trace
+from evalforge.core.error_details import untold_errors
 from evalforge.core.ports import (
     Checkpoint,
     Coverage,
@@ -71,6 +72,7 @@ class SqliteStore:
     async def _each(self, captures: Sequence[FailureCapture], now: datetime, *, writes: bool) -> UpsertResult:
         outcome: dict[str, list[Any]] = {"created": [], "updated": [], "unchanged": [], "refused": []}
         without_user: list[str] = []
+        untold: list[tuple[str, str]] = []
         merged = merge_by_trace(captures)
         for start in range(0, len(merged), CAPTURES_PER_TRANSACTION):
             part = merged[start : start + CAPTURES_PER_TRANSACTION]
@@ -79,7 +81,8 @@ class SqliteStore:
                 outcome[fate.kind].append((fate.trace_id, fate.reason) if fate.kind == "refused" else fate.trace_id)
                 if fate.kind != "refused" and not fate.names_user:
                     without_user.append(fate.trace_id)
-        return UpsertResult(**outcome, without_user=tuple(without_user))
+                untold += [(fate.trace_id, span_id) for span_id in fate.untold_errors]
+        return UpsertResult(**outcome, without_user=tuple(without_user), untold_errors=tuple(untold))
 
     async def get(self, trace_id: str, *, now: datetime) -> StoredCapture | None:
         """The capture of a trace, unless it has none or it has expired.
@@ -367,11 +370,12 @@ class SqliteStore:
 
 @dataclass(frozen=True, slots=True)
 class _Fate:
-    """What became of one capture: created, updated, unchanged or refused, and whether a user is named afterwards."""
+    """What became of one capture: created, updated, unchanged or refused, and what its document tells afterwards."""
 
     trace_id: str
     kind: str
     names_user: bool = False
+    untold_errors: Sequence[str] = ()
     reason: str = ""
 
 
@@ -383,7 +387,7 @@ def _upsert(execute: Execute, *, captures: Sequence[FailureCapture], now: dateti
         except SkippableError as error:
             outcome.append(_Fate(capture.trace_id, "refused", reason=error.code))
             continue
-        outcome.append(_Fate(capture.trace_id, kind, bool(document.get("user_hashes"))))
+        outcome.append(_Fate(capture.trace_id, kind, bool(document.get("user_hashes")), untold_errors(document)))
         for statement, values in statements if writes else ():
             execute(statement, values)
     return outcome

@@ -14,6 +14,7 @@ from itertools import zip_longest
 from typing import Any
 
 from evalforge.core.capture import FailureCapture, Occurrence, merge
+from evalforge.core.error_details import ErrorDetail
 from evalforge.core.privacy import marks, values
 from evalforge.core.privacy.identity import KeyRing, safe_parent_id, safe_span_id
 from evalforge.core.privacy.keys import is_column, is_storable_key
@@ -143,7 +144,8 @@ def _outranking(again: FailureCapture, stored: FailureCapture, removed: int) -> 
 def _sanitized_again(capture: FailureCapture, sanitizer: Sanitizer) -> FailureCapture:
     span, marks = span_of(capture.payload)
     span = replace(span, trace_id=capture.trace_id, span_id=capture.greatest.span_id)
-    made = sanitizer.sanitize(span, (), TraceContext(has_user=capture.user_hash is not None)).payload
+    trace = TraceContext(has_user=capture.user_hash is not None)
+    made = sanitizer.sanitize(span, (), trace).payload
     again = replace(
         capture,
         payload={
@@ -153,6 +155,7 @@ def _sanitized_again(capture: FailureCapture, sanitizer: Sanitizer) -> FailureCa
         },
         signals=tuple(_signal(signal, sanitizer.ring) for signal in capture.signals),
         occurrences=tuple(_occurrence(occurrence, sanitizer.ring) for occurrence in capture.occurrences),
+        error_details=tuple(_error_detail(detail, span, trace, sanitizer) for detail in capture.error_details),
         redactions={key: count for key, count in capture.redactions.items() if is_column(key) and is_storable_key(key)},
     )
     return merge(again, again)
@@ -175,6 +178,22 @@ def _occurrence(occurrence: Occurrence, ring: KeyRing) -> Occurrence:
         error_type=_named(occurrence.error_type, values.error_type),
         sanitizer_version=max(occurrence.sanitizer_version, SANITIZER_VERSION),
         removed_count=occurrence.removed_count if occurrence.sanitizer_version >= SANITIZER_VERSION else 0,
+    )
+
+
+def _error_detail(detail: ErrorDetail, span: Span, trace: TraceContext, sanitizer: Sanitizer) -> ErrorDetail:
+    message = detail.message
+    if message is not None and not _is_mark(message):
+        told = Span(span.source, span.trace_id, span.trace_id_kind, span.span_id, None, "", "", "", 0, 0)
+        found = sanitizer.sanitize(replace(told, error={"message": message}), (), trace).payload.get("error")
+        message = found["message"] if isinstance(found, Mapping) else found
+    return replace(
+        detail,
+        span_id=safe_span_id(detail.span_id, sanitizer.ring),
+        error_type=_named(detail.error_type, values.error_type),
+        message=message,
+        sanitizer_version=max(detail.sanitizer_version, SANITIZER_VERSION),
+        removed_count=detail.removed_count if detail.sanitizer_version >= SANITIZER_VERSION else 0,
     )
 
 
@@ -204,7 +223,7 @@ def _named(text: str | None, rule: marks.TextRule) -> str | None:
 
 _TEXTUAL = (
     *("trace_payload", "signals", "occurrences", "redactions", "service_name", "ml_app", "env", "model_name"),
-    *("model_provider", "error_type"),
+    *("model_provider", "error_type", "error_details"),
 )
 _DERIVED = frozenset({"sanitizer_version", "removed_count", "digest"})
 _NOTHINGS: tuple[Json, ...] = ({}, [], "")

@@ -35,6 +35,10 @@ class Neighbours:
 
     _recent: deque[Span] = field(default_factory=lambda: deque(maxlen=MAX_RECENT_SPANS), repr=False)
 
+    def remember(self, spans: Sequence[Span]) -> None:
+        """Takes in spans that are not judged, oldest first: those before the place where a reading goes on."""
+        self._recent.extend(spans[-MAX_RECENT_SPANS:])
+
     def contexts(self, spans: Sequence[Span], failing: Iterable[Span], ring: KeyRing) -> dict[str, TraceContext]:
         """The context of each trace, by raw trace id, that has a failing span on this page and other spans too.
 
@@ -50,7 +54,7 @@ class Neighbours:
                 known = members.get(span.trace_id)
                 if known is not None and len(known) < MAX_SPANS_OF_TRACE:
                     known.append(span)
-        self._recent.extend(spans[-MAX_RECENT_SPANS:])
+        self.remember(spans)
         return {
             trace_id: TraceContext(_echoes_of(known), any(_names_user(span, ring) for span in failed[trace_id]))
             for trace_id, known in members.items()

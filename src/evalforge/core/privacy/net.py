@@ -75,7 +75,8 @@ _SHAPES: Mapping[str, re.Pattern[str]] = {
 _PACKED = frozenset({"span_ids", "trace_keys"})
 """Fields of packed ids and digests: bytes that mean nothing as text."""
 
-_OWN_PLACES = frozenset({(), ("trace_payload",), ("occurrences",), ("signals",)})
+_OWN_LISTS = ("occurrences", "signals", "error_details")
+_OWN_PLACES = frozenset({(), ("trace_payload",), *((name,) for name in _OWN_LISTS)})
 _CODE_KINDS = frozenset({Kind.CODE, Kind.MACHINE_ID, Kind.TRACE_CODE, Kind.VERSION, Kind.TIME, Kind.AMOUNT, Kind.MODEL})
 
 
@@ -158,12 +159,12 @@ def _suspects(document: Mapping[str, Any]) -> dict[Any, str]:
 
 
 def _own_mappings(document: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    """The mappings at `_OWN_PLACES`: the document, its payload, its occurrences and signals."""
+    """The mappings at `_OWN_PLACES`: the document, its payload, its occurrences, signals and error details."""
     yield document
     payload = document.get("trace_payload")
     if isinstance(payload, Mapping):
         yield payload
-    for name in ("occurrences", "signals"):
+    for name in _OWN_LISTS:
         items = document.get(name)
         if isinstance(items, (list, tuple)):
             yield from (item for item in items if isinstance(item, Mapping))
@@ -179,7 +180,7 @@ def _without_its_shape(own: Mapping[str, Any]) -> Iterator[Any]:
             continue
         if key == "trace_payload" and isinstance(value, Mapping):
             continue  # it is one of our own, too
-        if key in ("occurrences", "signals") and isinstance(value, (list, tuple)):
+        if key in _OWN_LISTS and isinstance(value, (list, tuple)):
             yield [item for item in value if not isinstance(item, Mapping)]
             continue
         yield value

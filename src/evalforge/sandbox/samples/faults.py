@@ -192,9 +192,7 @@ def break_down(trace: Trace) -> None:
     for span in (trace.tool, trace.agent, trace.root):
         _raise(trace, span)
     error = trace.errors[trace.tool["span_id"]]
-    for item in trace.apm:
-        if item["attributes"]["span_id"] in (trace.root["span_id"], trace.entry["span_id"]):
-            item["attributes"]["status"] = "error"
+    trace.entry["status"] = "error"
     trace.entry["custom"]["error"] = dict(error)
     trace.entry["custom"]["http"]["status_code"] = "500"
     trace.signals |= {"execution_error", "http_error"}
@@ -209,7 +207,11 @@ def _raise(trace: Trace, span: Attributes) -> None:
     span["output"] = {}
     span["tags"] = ["error:1" if tag == "error:0" else tag for tag in span["tags"]] + [f"error_type:{kind}"]
     stack = f'Traceback (most recent call last):\n  File "/app/{trace.app.service}/run.py", line 88\n{kind}: {message}'
-    trace.errors[span["span_id"]] = {"type": kind, "message": message, "stack": stack}
+    error = trace.errors[span["span_id"]] = {"type": kind, "message": message, "stack": stack}
+    for twin in trace.apm:  # APM has the model's calls and the whole request; it exports what failed
+        if twin["attributes"]["span_id"] == span["span_id"]:
+            twin["attributes"]["status"] = "error"
+            twin["attributes"]["custom"]["error"] = dict(error)
 
 
 def _nest(target: Attributes, path: str, value: Json) -> None:

@@ -223,6 +223,9 @@ def _apm(trace: Trace) -> None:
         gen_ai = {"gen_ai": {**operation, "conversation": {"id": person.session}}}
         item = _apm_span(trace, twin["span_kind"], "llm", trace.entry["span_id"], 0, 5200, gen_ai)
         item["span_id"] = twin["span_id"]
+        item["start_timestamp"] = iso_ms(twin["start_ns"])
+        item["end_timestamp"] = iso_ms(twin["start_ns"] + int(twin["duration"]))
+        item["custom"]["duration"] = int(twin["duration"])
 
 
 def _apm_span(

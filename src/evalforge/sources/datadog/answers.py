@@ -114,6 +114,14 @@ def wait_s(headers: Mapping[str, str]) -> float | None:
     return next((seconds for header in _RESET_HEADERS if (seconds := _wait_s(headers.get(header))) is not None), None)
 
 
+def retry_after_s(headers: Mapping[str, str]) -> float | None:
+    """How many seconds the server itself asks to wait, None when it does not say.
+
+    When the rate limit resets is not asked: that comes with every answer, and says nothing about when an outage ends.
+    """
+    return _wait_s(headers.get("retry-after"))
+
+
 def _wait_s(text: str | None) -> float | None:
     """So many seconds; more than a day is no wait, but some other unit or a moment."""
     seconds = _number(text)

@@ -29,6 +29,7 @@ from evalforge.sources.datadog.answers import (
     NonsenseError,
     decode_answer,
     rate_limit,
+    retry_after_s,
     says_keys_are_valid,
     says_no_data_yet,
     wait_s,
@@ -71,8 +72,8 @@ ENDPOINTS: Mapping[str, Endpoint] = {
 class SearchRequest:
     """One page's request: `from_time` and `to_time` as Datadog takes them, epoch milliseconds as text for a pagination.
 
-    An empty `query` asks for every span. Whether `to_time` is included is not documented; spans are merged by id, so a
-    span that two windows share does no harm.
+    An empty `query` asks for every span, `newest_first` for the latest instead of the earliest. Whether `to_time` is
+    included is not documented; spans are merged by id, so a span that two windows share does no harm.
     """
 
     source: str
@@ -82,6 +83,7 @@ class SearchRequest:
     limit: int
     cursor: str | None = None
     include_attachments: bool = False
+    newest_first: bool = False
 
     def body(self) -> dict[str, Any]:
         """The JSON document to post."""
@@ -92,7 +94,8 @@ class SearchRequest:
         page: dict[str, Any] = {"limit": self.limit}
         if self.cursor is not None:
             page["cursor"] = self.cursor
-        attributes: dict[str, Any] = {"filter": search_filter, "page": page, "sort": "timestamp"}
+        sort = "-timestamp" if self.newest_first else "timestamp"
+        attributes: dict[str, Any] = {"filter": search_filter, "page": page, "sort": sort}
         if endpoint.takes_attachments:
             attributes["options"] = {"include_attachments": self.include_attachments}
         return {"data": {"type": endpoint.body_type, "attributes": attributes}}
@@ -272,7 +275,8 @@ class DatadogClient:
             if KEYS_RENEWED not in status.warnings:
                 status.warnings.append(KEYS_RENEWED)
             response, _ = await self._ask(request, status, patience)
-        if says_no_data_yet(response.status, response.body):
+        # An organisation that has given spans has an index: in the middle of a reading this is an outage like others.
+        if not status.item_count and request.cursor is None and says_no_data_yet(response.status, response.body):
             return Answer([])
         _raise_for_status(response, self.host, f"the {request.source} search")
         self._keys.succeeded(request.source)
@@ -410,7 +414,7 @@ def _raise_for_status(response: _Response, host: str, what: str) -> None:
     if status == 429:
         raise _TryAgainError("the rate limit (429)", wait_s=wait_s(response.headers), is_quota=True)
     if status >= 500 or status == 408:
-        raise _TryAgainError(f"HTTP {status}", wait_s=wait_s(response.headers))
+        raise _TryAgainError(f"HTTP {status}", wait_s=retry_after_s(response.headers))
     if 300 <= status < 400:
         raise SourceRefusedError(
             f"{host} redirects {what} ({status}), which is not followed: check DATADOG_SITE and DATADOG_API_URL",

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 class Permission:
     """One row. `opens` is what it opens to us, `source` the search that proves it, `without` what happens without it.
 
-    It is needed when DATADOG_SOURCES names `source`; `needed_by` says so, and what else uses it then.
+    It is needed when the settings make a run search `source`; `needed_by` says which settings do.
     """
 
     name: str
@@ -40,12 +40,18 @@ PERMISSIONS = (
         "apm_read",
         "apm",
         "searching APM spans",
-        "DATADOG_SOURCES with apm, and then DATADOG_RESOLVE_USERS",
+        "DATADOG_SOURCES with apm, and then DATADOG_RESOLVE_USERS; DATADOG_ENRICH_FROM_APM",
         False,
         "a run leaves APM out and says so",
     ),
 )
 """Every permission that the application key needs."""
+
+
+def permission_for(source: str) -> Permission:
+    """The permission that opens this search."""
+    return next(permission for permission in PERMISSIONS if permission.source == source)
+
 
 SURPLUS = "monitors_read"
 """Nothing here needs it and every managed role of Datadog has it: a key that has it is not scoped, or too widely."""

@@ -11,17 +11,19 @@ from __future__ import annotations
 import random
 from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 from dataclasses import replace
-from typing import get_args
+from typing import Any, get_args
 
 from evalforge.core.ports import Checkpoint, FilterMode, Page, Reach, Rejected, SourceStatus
 from evalforge.core.signals import Thresholds, find_signals
 from evalforge.core.span import Span, TraceIdKind
 from evalforge.core.window import Window
 from evalforge.errors import SourceRefusedError
-from evalforge.sources.datadog.client import DatadogClient
+from evalforge.sources.datadog import twins
+from evalforge.sources.datadog.client import DatadogClient, SearchRequest
 from evalforge.sources.datadog.paging import PageSize, Pagination, Part, page_size_for
+from evalforge.sources.datadog.permissions import permission_for
 from evalforge.sources.datadog.plans import Asking, EvaluatedPlan, Plan, WholePlan
-from evalforge.sources.datadog.query import NAME, Scope, settings_digest
+from evalforge.sources.datadog.query import NAME, Scope, scope_query, settings_digest
 from evalforge.sources.datadog.report import Report
 from evalforge.sources.datadog.roots import batches, roots_query
 from evalforge.sources.datadog.spans import PARSERS
@@ -74,7 +76,7 @@ class DatadogSource:
         self.rng = rng or random.Random()
         self.status = SourceStatus(name, mode=filter_mode)
         self.report = Report(self.status)
-        self.query_digests: dict[Reach, str] = {
+        self.query_digests: Mapping[Reach, str] = {
             reach: settings_digest(name, filter_mode, self.scope, thresholds, evaluations, reach)
             for reach in get_args(Reach)
         }
@@ -134,6 +136,23 @@ class DatadogSource:
             self.status.skipped = "the keys may not search APM spans (403)"
             yield nothing
 
+    async def spans_before(self, window: Window, before_ms: int, limit: int) -> Sequence[Span]:
+        """The last spans in scope of `window` that began at `before_ms` or before, oldest first; none where it is refused.
+
+        Raises:
+            SourceUnavailableError, QuotaExhaustedError
+        """
+        query = scope_query(self.name, self.scope)
+        span_of = (str(window.from_ms), str(before_ms + 1))
+        request = SearchRequest(self.name, query, *span_of, limit, newest_first=True)
+        try:
+            answer = await self.client.search(request, self.status)
+        except SourceRefusedError:  # the pages that follow say why; what can be had without is had
+            return ()
+        parse = PARSERS[self.name]
+        items: Sequence[Any] = answer.items if answer is not None else ()  # too large to be read at all
+        return [span for item in reversed(items) if isinstance(span := parse(item), Span)]
+
     async def roots(self, traces: Mapping[str, TraceIdKind], window: Window) -> AsyncGenerator[Sequence[Span], None]:
         """The spans that may name the users of these traces, one list for each request; see `roots`.
 
@@ -149,6 +168,39 @@ class DatadogSource:
                 if part.is_partial:
                     self.report.warn(f"{self.name}: answers stayed partial while users were looked up; some may be missing")
                 yield [span for item in part.items if isinstance(span := parse(item), Span)]
+
+    async def twins(self, starts_ns: Mapping[str, int]) -> AsyncGenerator[tuple[Sequence[str], Sequence[Span]], None]:
+        """The spans with these ids, for each request the ids that it asked for; see `twins`.
+
+        A batch costs one request: only where Datadog says that more follows, and some ids have no span yet, another.
+
+        Raises:
+            SourceRefusedError: 403 names the permission that the application key lacks.
+            SourceUnavailableError, QuotaExhaustedError
+        """
+        parse = PARSERS[self.name]
+        size = page_size_for(self.name)
+        for span_ids, window in twins.batches(starts_ns, self.rng):
+            query = twins.twins_query(span_ids)
+            pagination = Pagination(self.client, self.name, query, window, size=size, status=self.status)
+            found: list[Span] = []
+            missing = set(span_ids)
+            try:
+                while missing and (part := await pagination.next()) is not None:
+                    spans = [span for item in part.items if isinstance(span := parse(item), Span)]
+                    found += spans
+                    missing.difference_update(span.span_id for span in spans)
+                    if part.is_partial:
+                        self.report.warn(f"{self.name}: answers stayed partial while spans were asked for by id")
+            except SourceRefusedError as refused:
+                if refused.status != 403:
+                    raise
+                raise SourceRefusedError(
+                    f"the keys may not search {self.name} spans (403): the application key lacks "
+                    f"{permission_for(self.name).name}",
+                    status=403,
+                ) from refused
+            yield span_ids, found
 
 
 Failing = Mapping[tuple[str, str], tuple[str, ...]]

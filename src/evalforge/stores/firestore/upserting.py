@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from evalforge.core.capture import FailureCapture, merge_by_trace
+from evalforge.core.error_details import untold_errors
 from evalforge.core.ports import UpsertResult
 from evalforge.errors import SkippableError, StoreUnavailableError
 from evalforge.stores import merging
@@ -28,11 +29,13 @@ class _Tally:
     unchanged: list[str] = field(default_factory=list)
     refused: list[tuple[str, str]] = field(default_factory=list)
     without_user: list[str] = field(default_factory=list)
+    untold_errors: list[tuple[str, str]] = field(default_factory=list)
 
-    def note_users(self, trace_id: str, document: Mapping[str, Any]) -> None:
-        """Remembers the trace when the document that stands now names no user."""
+    def note_stored(self, trace_id: str, document: Mapping[str, Any]) -> None:
+        """Remembers what the document that stands now lacks: a user, what an error said."""
         if not document.get("user_hashes"):
             self.without_user.append(trace_id)
+        self.untold_errors += [(trace_id, span_id) for span_id in untold_errors(document)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +83,14 @@ async def upsert(
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-    return UpsertResult(tally.created, tally.updated, tally.unchanged, tally.refused, tuple(tally.without_user))
+    return UpsertResult(
+        tally.created,
+        tally.updated,
+        tally.unchanged,
+        tally.refused,
+        tuple(tally.without_user),
+        tuple(tally.untold_errors),
+    )
 
 
 async def _upsert_chunk(
@@ -140,7 +150,7 @@ async def _upsert_chunk(
 
 def _note(plan: _Planned, trace_id: str, tally: _Tally) -> None:
     plan.tally.append(trace_id)
-    tally.note_users(trace_id, plan.document)
+    tally.note_stored(trace_id, plan.document)
 
 
 def _plan(path: str, wanted: _Wanted, stored: Any, now: datetime, tally: _Tally) -> _Planned | None:
@@ -154,13 +164,13 @@ def _plan(path: str, wanted: _Wanted, stored: Any, now: datetime, tally: _Tally)
             return _Planned(path, writer.replacement(path, created, stored.update_time), created, tally.created)
         if reader.text_in(stored, "fingerprint") == wanted.document["fingerprint"]:
             tally.unchanged.append(trace_id)
-            tally.note_users(trace_id, wanted.document)
+            tally.note_stored(trace_id, wanted.document)
             return None
         facts = _decoded(stored)
         merged = merging.merged_document(wanted.capture, facts)
         if merged is None:
             tally.unchanged.append(trace_id)
-            tally.note_users(trace_id, facts)
+            tally.note_stored(trace_id, facts)
             return None
         return _Planned(path, writer.update(path, {**merged, "updated_at": now}, stored.update_time), merged, tally.updated)
     except (TypeError, ValueError) as error:
