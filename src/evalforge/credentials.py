@@ -11,7 +11,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from evalforge.config import SETTINGS, Secret, Settings, salt_problem
+from evalforge.config import SETTINGS, Settings
+from evalforge.config.values import Secret, salt_problem
 from evalforge.core.privacy import KeyRing
 from evalforge.errors import CredentialsError, SettingsError
 

@@ -17,7 +17,8 @@ import pytest
 import structlog
 
 from evalforge import bootstrap, credentials
-from evalforge.config import Secret, Settings
+from evalforge.config import Settings
+from evalforge.config.values import Secret
 from evalforge.core.ports import SourceStatus
 from evalforge.credentials import datadog_keys_may_change, resolve_datadog_keys
 from evalforge.errors import SourceRefusedError

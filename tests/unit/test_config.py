@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from evalforge.config import GOOGLE_CERTS_URL, SETTINGS, Secret, Settings, one_setting, parsed_value
+from evalforge.config import SETTINGS, Settings, one_setting, parsed_value
+from evalforge.config.values import GOOGLE_CERTS_URL, Secret
 from evalforge.core.callers import Caller, KeyRow, Role
 from evalforge.core.signals import Limits
 from evalforge.errors import SettingsError

@@ -13,7 +13,8 @@ import grpc
 import pytest
 
 from evalforge import credentials, google_credentials
-from evalforge.config import Secret, Settings
+from evalforge.config import Settings
+from evalforge.config.values import Secret
 from evalforge.credentials import key_ring_of, resolve_datadog_keys, resolve_key_ring
 from evalforge.errors import CredentialsError, SettingsError
 from tests.secret_manager import SecretManagerServer

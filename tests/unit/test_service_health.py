@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from evalforge.config import Secret, Settings
+from evalforge.config import Settings
+from evalforge.config.values import Secret
 from evalforge.errors import SettingsError, StoreUnavailableError
 from evalforge.probes import Probe, ProbeResult, probe
 from evalforge.sandbox.server import BackgroundServer
