@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from evalforge.core.ports import Checkpoint, Page, Reach, Rejected, SourceStatus
+from evalforge.core.ports import Checkpoint, FoundById, Page, Reach, Rejected, SourceStatus
 from evalforge.core.span import Span, TraceIdKind
-from evalforge.core.window import Window
+from evalforge.core.window import MS_PER_HOUR, Window
 from evalforge.errors import EvalForgeError
 
 
@@ -17,7 +17,7 @@ class FakeSource:
 
     With `everything`, spans are given whatever the window. The reach "evaluated" has the spans with evaluations.
     `root_spans` are what `roots` finds, for `page_size` traces a request; after `fail_roots_after` of these it raises
-    `error`. `twin_spans` are what `twins` finds, likewise; it too fails after `fail_roots_after` requests.
+    `error`. `twin_spans` are what `by_span_id` finds, likewise; it too fails after `fail_roots_after` requests.
     """
 
     items: Sequence[Span | Rejected]
@@ -33,7 +33,7 @@ class FakeSource:
     root_spans: Sequence[Span] = ()
     fail_roots_after: int = 1_000_000
     asked_roots: list[list[str]] = field(default_factory=list)
-    twin_spans: Sequence[Span] = ()
+    twin_spans: Sequence[Span | Rejected] = ()
     asked_twins: list[list[str]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -89,14 +89,18 @@ class FakeSource:
             self.status.request_count += 1
             yield [span for span in self.root_spans if span.trace_id in self.asked_roots[-1]]
 
-    async def twins(self, starts_ns: Mapping[str, int]) -> AsyncGenerator[tuple[Sequence[str], Sequence[Span]], None]:
+    async def by_span_id(
+        self, starts_ns: Mapping[str, int], *, before_ms: int = MS_PER_HOUR
+    ) -> AsyncGenerator[FoundById, None]:
         wanted = list(starts_ns)
         for at in range(0, len(wanted), self.page_size):
             self.asked_twins.append(wanted[at : at + self.page_size])
             if len(self.asked_twins) > self.fail_roots_after:
                 raise self.error or AssertionError("no error was given")
             self.status.request_count += 1
-            yield self.asked_twins[-1], [span for span in self.twin_spans if span.span_id in self.asked_twins[-1]]
+            found = [item for item in self.twin_spans if item.span_id in self.asked_twins[-1]]
+            spans = [item for item in found if isinstance(item, Span)]
+            yield FoundById(self.asked_twins[-1], spans, [item for item in found if isinstance(item, Rejected)])
 
 
 def ms(span: Span) -> int:

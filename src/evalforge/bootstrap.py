@@ -12,12 +12,13 @@ from typing import Any
 from evalforge.completeness import CompletenessReport, Pair, audit_completeness
 from evalforge.config import EMULATOR_PROJECT, Settings
 from evalforge.core.plans import AskedWindow, Plan, SinceLast
-from evalforge.core.ports import Erasure, FilterMode, Source, Store
+from evalforge.core.ports import DeadLetter, Erasure, FilterMode, Source, Store
 from evalforge.core.privacy import KeyRing, Sanitizer
 from evalforge.core.span import Json
 from evalforge.core.tombstones import Tombstones
 from evalforge.core.window import MS_PER_HOUR, Window
 from evalforge.credentials import DatadogKeys, datadog_keys_may_change, resolve_datadog_keys, resolve_key_ring
+from evalforge.dead_letters import Filter, Replay, matching, purge_letters, replay_letters
 from evalforge.erasure import Packages, PackagesErased, Target, erase, needs_ring, trace_target, user_target
 from evalforge.errors import NotFoundError
 from evalforge.exports import OfUser, erasing
@@ -269,6 +270,43 @@ async def audit_completeness_once(
         return await audit_completeness(
             pairs, store, judge, report=report, holder=holder, clock=utc_now, on_progress=on_progress
         )
+
+
+async def dead_letters_matching(settings: Settings, wanted: Filter) -> list[DeadLetter]:
+    """The live dead letters that match, the latest first.
+
+    Raises:
+        StoreError, StoreUnavailableError
+    """
+    async with opened_store(settings) as store:
+        found = [letter async for letter in matching(store, wanted, now=utc_now())]
+    return sorted(found, key=lambda letter: (letter.occurred_at, letter.id), reverse=True)
+
+
+async def replay_once(settings: Settings, wanted: Filter, replay: Replay, *, holder: str) -> Replay:
+    """Asks Datadog once more for the spans of the dead letters that match, and fills `replay`.
+
+    Raises:
+        SettingsError, CredentialsError: nothing was asked yet.
+        RunInProgressError: a run holds the lease, or took it meanwhile.
+        SourceRefusedError, SourceUnavailableError, QuotaExhaustedError, StoreError, StoreUnavailableError: what was replayed
+            stays so.
+    """
+    keys = await resolve_datadog_keys(settings)
+    ring = await resolve_key_ring(settings)
+    async with opened_store(settings) as store, opened_sources(settings, keys) as sources:
+        judge = judge_of(settings, ring)
+        return await replay_letters(sources, store, judge, wanted, replay=replay, holder=holder, clock=utc_now)
+
+
+async def purge_letters_once(settings: Settings, wanted: Filter) -> int:
+    """Deletes the dead letters that match; how many there were.
+
+    Raises:
+        StoreError, StoreUnavailableError: some may be deleted all the same.
+    """
+    async with opened_store(settings) as store:
+        return await purge_letters(store, wanted, now=utc_now())
 
 
 async def purge_once(

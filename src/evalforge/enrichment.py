@@ -90,16 +90,15 @@ async def enrich(
     neighbours, tally = Neighbours(), Tally()
     stopped = apm.status.skipped
     try:
-        async with aclosing(apm.twins(wanted.starts_ns)) as batches:
+        async with aclosing(apm.by_span_id(wanted.starts_ns)) as batches:
             while stopped is None and (stopped := should_stop()) is None:
                 batch = await anext(batches, None)
                 if batch is None:
                     break
-                span_ids, spans = batch
-                twins = [twin for span in spans if (twin := wanted.filed(span)) is not None]
+                twins = [twin for span in batch.spans if (twin := wanted.filed(span)) is not None]
                 page = Page(twins, (), Checkpoint(apm.name, wanted.window, step="twins"))
                 await store_page(apm, store, page, neighbours, reading, tally)
-                details.left -= wanted.count(span_ids)
+                details.left -= wanted.count(batch.span_ids)
                 details.found += len({(twin.trace_id, twin.span_id) for twin in twins})
                 details.written = tally.created + tally.updated
     except EvalForgeError as error:

@@ -147,6 +147,12 @@ EVENTS: tuple[Event, ...] = (
         ),
         "a window was read without a query and compared with what the query finds",
     ),
+    Event(
+        "letters.replayed",
+        "INFO",
+        ("run_id", "letters", "resolved", "failed_again", "gone", "not_found", "not_askable", "left"),
+        "the spans of dead letters were asked for once more",
+    ),
     Event("store.purged", "WARNING", ("holder", *COLLECTIONS), "everything under the prefix was deleted"),
     Event("service.started", "INFO", ("host", "port", "store", "site", "callers"), "the service listens"),
     Event("service.misconfigured", "ERROR", ("problems",), "the service runs, but its settings are wrong: /health says 500"),

@@ -160,8 +160,8 @@ async def store_page(
     tally: Tally,
     *,
     in_scope: Callable[[Span], bool] | None = None,
-) -> None:
-    """Judges one page and stores what came of it; its checkpoint is the caller's to save.
+) -> Sequence[DeadLetter]:
+    """Judges one page and stores what came of it, gives its dead letters; its checkpoint is the caller's to save.
 
     `in_scope` says which spans may become captures, instead of the source. `neighbours` have seen the pages before.
     """
@@ -175,6 +175,7 @@ async def store_page(
     result = await reading.guard.confirmed(result, captures, letters, page.spans)
     _account(source, page, captures, result, letters, reading, tally)
     reading.on_page(page, captures, result)
+    return letters
 
 
 def _judged(

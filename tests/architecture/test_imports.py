@@ -20,6 +20,7 @@ RANKS = {
     "ingest": 3,
     "runs": 3,
     "completeness": 3,
+    "dead_letters": 3,
     "review": 3,
     "enrichment": 3,
     "erasure": 3,
@@ -37,7 +38,19 @@ RANKS = {
     "cli": 6,
     "sandbox": 7,
 }
-USE_CASES = {"ingest", "enrichment", "rehearsal", "runs", "review", "erasure", "probes", "users", "upkeep", "completeness"}
+USE_CASES = {
+    "ingest",
+    "enrichment",
+    "rehearsal",
+    "runs",
+    "review",
+    "erasure",
+    "probes",
+    "users",
+    "upkeep",
+    "completeness",
+    "dead_letters",
+}
 IMPURE = {
     "os",
     "io",

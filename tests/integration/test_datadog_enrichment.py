@@ -22,8 +22,8 @@ from evalforge.sandbox.server import BackgroundServer
 from evalforge.sandbox.state import Sandbox
 from evalforge.sandbox.times import iso_ms
 from evalforge.sandbox.trouble import Fault
-from evalforge.sources.datadog import twins
-from evalforge.sources.datadog.twins import batches, is_askable, twins_query
+from evalforge.sources.datadog import span_ids
+from evalforge.sources.datadog.span_ids import batches, is_askable, span_ids_query
 
 SALT = "0nly-f0r-tests-kZ8vQ2mX7pL4wR9tB6nJ3hG5"
 END = datetime.now(UTC).replace(microsecond=0)
@@ -43,7 +43,7 @@ BATCH_SPANS = 20
 
 @pytest.fixture(autouse=True)
 def batch_spans(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(twins, "BATCH_SPANS", BATCH_SPANS)
+    monkeypatch.setattr(span_ids, "BATCH_SPANS", BATCH_SPANS)
 
 
 @pytest.fixture
@@ -140,11 +140,11 @@ def test_an_odd_span_id_is_never_part_of_a_query(odd: str) -> None:
 
 def test_a_query_stays_short_every_span_is_in_one_and_its_window_is_around_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
-    size = twins.BATCH_SPANS
+    size = span_ids.BATCH_SPANS
     starts = {str((1 << 63) + n): start_ns(n * 100_000) for n in range(3 * size + 1)}
     found = list(batches(starts, random.Random(1)))
     assert sorted(len(ids) for ids, _ in found) == [1, *[size] * 3]
-    assert max(len(twins_query(ids)) for ids, _ in found) < 4_000
+    assert max(len(span_ids_query("apm", ids)) for ids, _ in found) < 4_000
     assert sorted(span_id for ids, _ in found for span_id in ids) == sorted(starts)
     for ids, window in found:
         assert all(window.from_ms < starts[span_id] // 1_000_000 < window.to_ms for span_id in ids)

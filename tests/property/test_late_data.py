@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evalforge.core.plans import RETENTION_MS, SinceLast
-from evalforge.core.ports import Checkpoint, Page, Reach, Selection, SourceStatus
+from evalforge.core.ports import Checkpoint, FoundById, Page, Reach, Selection, SourceStatus
 from evalforge.core.privacy import KeyRing, Sanitizer
 from evalforge.core.signals import Thresholds
 from evalforge.core.span import Evaluation, Span, TraceIdKind
@@ -104,9 +104,9 @@ class LateSource:
         for _ in ():
             yield []
 
-    async def twins(self, starts_ns: Mapping[str, int]) -> AsyncGenerator[tuple[Sequence[str], Sequence[Span]], None]:
+    async def by_span_id(self, starts_ns: Mapping[str, int], *, before_ms: int = 0) -> AsyncGenerator[FoundById, None]:
         for _ in ():
-            yield [], []
+            yield FoundById([])
 
 
 @st.composite

@@ -323,10 +323,10 @@ async def test_what_was_erased_stays_out(store: SqliteStore) -> None:
         return PackagesErased(0, ())
 
     class Erasing(FakeSource):
-        async def twins(self, starts_ns: Any) -> Any:
+        async def by_span_id(self, starts_ns: Any, **others: Any) -> Any:
             target = trace_target(failing(1).trace_id, RING)
             await erase(store, RING, target, Packages(nothing, no_rows), actor="dpo", clock=lambda: NOW)
-            async for batch in super().twins(starts_ns):
+            async for batch in super().by_span_id(starts_ns, **others):
                 yield batch
 
     source = Erasing([], name="apm", twin_spans=[twin(1), twin(2)])

@@ -34,9 +34,10 @@ COMMANDS: dict[str, Row] = {
     "serve": Row("serve", "Run", "Serve the HTTP API: run-once, health, exports."),
     "runs": Row("runs", "Look", "List the runs of the last 30 days, or show one in full."),
     "captures": Row("captures", "Look", "List captures, or show one in full."),
+    "dead-letters": Row("dead_letters", "Look", "List, replay or delete what could not become a capture."),
     "privacy": Row("privacy", "Look", "Show what sanitizing does to a span, field by field."),
     "export": Row("export", "Look", "Write captures to a file as JSON Lines."),
-    "audit": Row("audit", "Privacy", "Look for stored personal data, or for failures that were missed."),
+    "audit": Row("audit", "Privacy", "Look for stored personal data, or for missed failures."),
     "erase": Row("erase", "Privacy", "Erase what is held of one person, or of one trace, for good."),
     "purge": Row("purge", "Privacy", "Delete everything under a prefix, for good."),
 }

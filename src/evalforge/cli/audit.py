@@ -27,7 +27,7 @@ SHOWN_GROUPS = 40
 WIDE = 120
 
 
-@click.command(name="audit", short_help="Look for stored personal data, or for failures that were missed.")
+@click.command(name="audit", short_help="Look for stored personal data, or for missed failures.")
 @click.option("--fix", is_flag=True, help="Mend what is found instead of only telling it.")
 @click.option("--after", metavar="POSITION", help="Go on after the position that an interrupted audit told.")
 @click.option("--completeness", is_flag=True, help="Read a window without any query: what would the query have missed?")

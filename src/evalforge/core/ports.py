@@ -13,7 +13,7 @@ from typing import Any, Literal, Protocol
 
 from evalforge.core.capture import FailureCapture
 from evalforge.core.span import Span, TraceIdKind
-from evalforge.core.window import Window
+from evalforge.core.window import MS_PER_HOUR, Window
 
 # -- sources --------------------------------------------------------------------------------------------------------------
 
@@ -68,6 +68,16 @@ class Rejected:
     item: Any
     trace_id: str | None = None
     span_id: str | None = None
+
+
+@dataclass(slots=True)
+class FoundById:
+    """What a source has of the spans with these ids, at least one; `is_partial` says that some may be missing."""
+
+    span_ids: Sequence[str]
+    spans: list[Span] = field(default_factory=list)
+    rejected: list[Rejected] = field(default_factory=list)
+    is_partial: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,11 +178,11 @@ class Source(Protocol):
         """
         ...
 
-    def twins(self, starts_ns: Mapping[str, int]) -> AsyncGenerator[tuple[Sequence[str], Sequence[Span]], None]:
-        """The spans with these ids, of whatever trace and however they ended: for each request the ids asked for, and them.
+    def by_span_id(self, starts_ns: Mapping[str, int], *, before_ms: int = MS_PER_HOUR) -> AsyncGenerator[FoundById, None]:
+        """The spans with these ids, of whatever trace and however they ended, batch by batch.
 
-        `starts_ns` are the ids with about when each span began (nanoseconds since the epoch). Ids that cannot be asked for
-        are left out.
+        `starts_ns` are the ids with about when each span began (nanoseconds since the epoch): at most `before_ms` before
+        that, and an hour after. Ids that cannot be asked for are left out.
 
         Raises:
             SourceRefusedError, SourceUnavailableError, QuotaExhaustedError: spans already given stay good.

@@ -13,12 +13,12 @@ from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, get_args
 
-from evalforge.core.ports import Checkpoint, FilterMode, Page, Reach, Rejected, SourceStatus
+from evalforge.core.ports import Checkpoint, FilterMode, FoundById, Page, Reach, Rejected, SourceStatus
 from evalforge.core.signals import Thresholds, find_signals
 from evalforge.core.span import Span, TraceIdKind
 from evalforge.core.window import Window
 from evalforge.errors import SourceRefusedError
-from evalforge.sources.datadog import twins
+from evalforge.sources.datadog import span_ids as by_ids
 from evalforge.sources.datadog.client import DatadogClient, SearchRequest
 from evalforge.sources.datadog.paging import PageSize, Pagination, Part, page_size_for
 from evalforge.sources.datadog.permissions import permission_for
@@ -169,8 +169,10 @@ class DatadogSource:
                     self.report.warn(f"{self.name}: answers stayed partial while users were looked up; some may be missing")
                 yield [span for item in part.items if isinstance(span := parse(item), Span)]
 
-    async def twins(self, starts_ns: Mapping[str, int]) -> AsyncGenerator[tuple[Sequence[str], Sequence[Span]], None]:
-        """The spans with these ids, for each request the ids that it asked for; see `twins`.
+    async def by_span_id(
+        self, starts_ns: Mapping[str, int], *, before_ms: int = by_ids.LEEWAY_MS
+    ) -> AsyncGenerator[FoundById, None]:
+        """The spans with these ids, for each batch the ids that it asked for; see `span_ids`.
 
         A batch costs one request: only where Datadog says that more follows, and some ids have no span yet, another.
 
@@ -180,17 +182,21 @@ class DatadogSource:
         """
         parse = PARSERS[self.name]
         size = page_size_for(self.name)
-        for span_ids, window in twins.batches(starts_ns, self.rng):
-            query = twins.twins_query(span_ids)
+        for span_ids, window in by_ids.batches(starts_ns, self.rng, before_ms=before_ms):
+            query = by_ids.span_ids_query(self.name, span_ids)
             pagination = Pagination(self.client, self.name, query, window, size=size, status=self.status)
-            found: list[Span] = []
+            found = FoundById(span_ids)
             missing = set(span_ids)
             try:
                 while missing and (part := await pagination.next()) is not None:
-                    spans = [span for item in part.items if isinstance(span := parse(item), Span)]
-                    found += spans
-                    missing.difference_update(span.span_id for span in spans)
+                    for outcome in map(parse, part.items):
+                        if isinstance(outcome, Span):
+                            found.spans.append(outcome)
+                        else:
+                            found.rejected.append(outcome)
+                        missing.discard(outcome.span_id or "")
                     if part.is_partial:
+                        found.is_partial = True
                         self.report.warn(f"{self.name}: answers stayed partial while spans were asked for by id")
             except SourceRefusedError as refused:
                 if refused.status != 403:
@@ -200,7 +206,7 @@ class DatadogSource:
                     f"{permission_for(self.name).name}",
                     status=403,
                 ) from refused
-            yield span_ids, found
+            yield found
 
 
 Failing = Mapping[tuple[str, str], tuple[str, ...]]
