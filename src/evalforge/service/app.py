@@ -27,7 +27,7 @@ from evalforge.service.hosts import Guard
 from evalforge.service.problems import Catch, problem
 from evalforge.service.quotas import Quotas
 from evalforge.service.routes import router
-from evalforge.service.running import GRACE_S, Runner
+from evalforge.service.running import Runner
 
 
 def create_app(environment: Mapping[str, str] | None = None) -> FastAPI:
@@ -36,7 +36,7 @@ def create_app(environment: Mapping[str, str] | None = None) -> FastAPI:
     Wrong settings do not stop it: `/health` and every run say what is wrong with them.
     """
     quotas = Quotas()
-    runner = Runner(quotas)
+    runner = Runner(quotas, grace_s=one_setting("STOP_GRACE_S", 8, environment))
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -120,7 +120,7 @@ class _Server(uvicorn.Server):
                 server_header=False,
                 # Nobody in front is trusted to say where a request came from.
                 proxy_headers=False,
-                timeout_graceful_shutdown=int(GRACE_S),
+                timeout_graceful_shutdown=app.state.runner.grace_s,
             )
         )
         self._runner: Runner = app.state.runner
