@@ -42,6 +42,7 @@ class Tally:
     `healthy` counts spans that are no failure or out of scope. Captures are counted apart, once per write or look:
     `created`, `updated`, `unchanged`, `refused` by the store, and `kept_out` because they were erased. `by_type` counts the
     created ones by failure type, `by_reason` the rejected items and refused captures by why.
+    `new_letters` are the dead letters that were not there yet.
     """
 
     fetched: int = 0
@@ -53,6 +54,7 @@ class Tally:
     unchanged: int = 0
     refused: int = 0
     kept_out: int = 0
+    new_letters: int = 0
     by_type: Counter[str] = field(default_factory=Counter)
     by_reason: Counter[str] = field(default_factory=Counter)
 
@@ -171,7 +173,7 @@ async def store_page(
     result = await store.upsert(captures, now=now)
     letters.extend(_refused_letters(source.name, captures, result, now))
     letters = reading.guard.admitted_letters(letters)
-    await store.keep(letters)
+    tally.new_letters += await store.keep(letters)
     result = await reading.guard.confirmed(result, captures, letters, page.spans)
     _account(source, page, captures, result, letters, reading, tally)
     reading.on_page(page, captures, result)

@@ -259,7 +259,7 @@ REPORT = Place(
         Row("plan dry_run readings gone backfill errors_by_code", "codes of evalforge's, counts, and windows of time"),
         Row("rehearsal", "only of a dry run, which is not stored: captures as they would be kept", _PSEUDONYM),
         Row("window filter complete incomplete_because error", "settings, and codes with their meaning"),
-        Row("items captures expired request_count retry_count", "counted"),
+        Row("items captures dead_letters expired request_count retry_count", "counted"),
         Row("sources filter_gaps warnings", "codes and counts; names of evaluators and fields", _FILTERED),
         Row("user_hash", "whether users are hashed, and how many were looked up"),
         Row("error_detail", "how many errors were asked of APM, and what came of it"),

@@ -71,6 +71,10 @@ class Rehearsal:
     async def remember_key_ids(self, key_ids: frozenset[str]) -> None:
         """Nothing."""
 
+    async def dead_letter_count(self, *, now: datetime) -> int:
+        """How many there are in the store."""
+        return await self._store.dead_letter_count(now=now)
+
     async def keep(self, letters: Sequence[DeadLetter]) -> int:
         """How many letters there are; none is kept."""
         return len(letters)

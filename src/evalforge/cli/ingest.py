@@ -259,6 +259,7 @@ def report_view(document: Mapping[str, Any]) -> Group:
         *_lookup_row(document["user_hash"].get("lookup")),
         *_error_row(document.get("error_detail")),
         *_slice_rows(document.get("backfill")),
+        *_letters_row(document.get("dead_letters")),
         *expired,
         ("took", f"{document['duration_s']:.1f} s, {counted(document['request_count'], 'request')}"),
         ("outcome", _outcome(document)),
@@ -267,6 +268,14 @@ def report_view(document: Mapping[str, Any]) -> Group:
     rows += [("warning", text(warning, "yellow")) for warning in document["warnings"]]
     rows += [("hint", text(document["user_hash"]["hint"], "dim")) if document["user_hash"]["hint"] else ("", None)]
     return Group(facts_grid(rows))
+
+
+def _letters_row(letters: Mapping[str, Any] | None) -> list[tuple[str, Any]]:
+    """How many dead letters came, and how many there are; nothing where there are none."""
+    if letters is None or not (letters["new"] or letters["total"]):
+        return []
+    total = "" if letters["total"] is None else f", {letters['total']:,} in all: `evalforge dead-letters list`"
+    return [("dead letters", f"{letters['new']:,} new{total}")]
 
 
 def _tier_rows(document: Mapping[str, Any]) -> list[tuple[str, Any]]:

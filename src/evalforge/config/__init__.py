@@ -183,6 +183,13 @@ SETTINGS: tuple[Setting, ...] = (
         values.number(1, 86_400),
     ),
     Setting(
+        "STOP_GRACE_S",
+        "8",
+        "how many seconds a service that is told to stop waits for a run to store its page; less than the platform waits",
+        "a whole number from 1 to 3600",
+        values.integer(1, 3600),
+    ),
+    Setting(
         "MAX_CAPTURES_PER_RUN",
         "100000",
         "after how many captures a run stops at the next page; the next run goes on",
@@ -343,6 +350,7 @@ class Settings:
     application_thresholds: tuple[tuple[str, Limits], ...] = ()
     retry_budget_s: float = 60.0
     run_budget_s: float = 1500.0
+    stop_grace_s: int = 8
     max_captures_per_run: int = 100_000
     capture_store: str = "firestore"
     google_cloud_project: str | None = None

@@ -29,6 +29,7 @@ from evalforge.runs.report import Backfilled, BackfillProgress, RunReport, Sourc
 from evalforge.runs.running import (
     check_keys,
     conclude,
+    count_letters,
     delete_expired,
     emit_summary,
     error_document,
@@ -123,6 +124,7 @@ async def backfill(
         )
         await _Backfill(sources, store, judge, order, report, backfilled, lease, clock, on_progress, sleep).read()
         await delete_expired(store, report, clock())
+        await count_letters(store, report, clock())
         for source in sources:
             conclude(source, report)
         report.finished_at = clock()

@@ -185,9 +185,9 @@ class RunReport:
     `incomplete_because` holds codes of `INCOMPLETE`. `error` is None, or code, message, http_status, exit_code and
     retry_after_s of what ended the run; what was stored before stays stored. `user_lookup` is None when users
     were not looked up on roots, `error_detail` when APM was not asked what errors said. `expired` is how many documents were
-    deleted because their time was over. `rehearsed` is None except in a dry run, in which counts say what would have become
-    of the captures, `backfilled` except in a backfill. `source_errors` counts the errors that ended the reading of a source,
-    by code.
+    deleted because their time was over. `letter_count` is how many dead letters there are at the end, None where the store
+    did not say. `rehearsed` is None except in a dry run, in which counts say what would have become of the captures,
+    `backfilled` except in a backfill. `source_errors` counts the errors that ended the reading of a source, by code.
     """
 
     run_id: str
@@ -208,6 +208,7 @@ class RunReport:
     user_lookup: Lookup | None = None
     error_detail: ErrorDetails | None = None
     expired: int = 0
+    letter_count: int | None = None
     readings: list[TierReading] = field(default_factory=list)
     rehearsed: Rehearsed | None = None
     backfilled: Backfilled | None = None
@@ -273,6 +274,7 @@ class RunReport:
                 "created_by_type": dict(sorted(tally.by_type.items())),
             },
             "expired": self.expired,
+            "dead_letters": {"new": tally.new_letters, "total": self.letter_count},
             "errors_by_code": dict(sorted(self.errors_by_code.items())),
             "sources": self.sources,
             "filter_gaps": sorted({gap for source in self.sources for gap in source["filter_gaps"]}),

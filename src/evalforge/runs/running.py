@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from functools import partial
@@ -129,6 +130,7 @@ async def run(
             await _enrich(enriched_from, untold, store, reading, report)
         report.tally.kept_out = guard.kept_out_count
         await delete_expired(store, report, clock())
+        await count_letters(store, report, clock())
         for source in sources:
             conclude(source, report)
         if enriched_from is not None and enriched_from not in sources and untold is not None:
@@ -315,6 +317,12 @@ async def delete_expired(store: Store, report: RunReport, now: datetime) -> None
         report.expired = await store.delete_expired(now=now)
     except EvalForgeError as error:
         report.warnings.append(f"what has expired was not deleted ({error.code}); the next run does it")
+
+
+async def count_letters(store: Store, report: RunReport, now: datetime) -> None:
+    """Notes how many dead letters there are; a store that does not say is no failure of the run."""
+    with suppress(EvalForgeError):
+        report.letter_count = await store.dead_letter_count(now=now)
 
 
 def conclude(source: Source, report: RunReport) -> None:

@@ -37,7 +37,7 @@ def create_app(environment: Mapping[str, str] | None = None) -> FastAPI:
     Wrong settings do not stop it: `/health` and every run say what is wrong with them.
     """
     quotas = Quotas()
-    runner = Runner(quotas)
+    runner = Runner(quotas, grace_s=one_setting("STOP_GRACE_S", 8, environment))
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:

@@ -6,27 +6,33 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
+from contextlib import suppress
 from typing import Any
 
 from evalforge import bootstrap
 from evalforge.config import Settings
 from evalforge.credentials import DatadogKeys, resolve_datadog_keys, resolve_key_ring
-from evalforge.errors import SettingsError
+from evalforge.errors import EvalForgeError, SettingsError
 from evalforge.events import emit
 from evalforge.probes import Probe, ProbeResult, probe
 from evalforge.runs import NO_SALT_HINT
 from evalforge.service.quotas import KEY_CHECK, Quotas
 from evalforge.service.running import in_own_thread
 
+COUNT_TIMEOUT_S = 2.0
+"""How long the count of dead letters may take; it is no part that can be ill."""
+
 CACHE_S = 15.0
 """How long an answer stands; callers that come together share one."""
 
 
-async def probe_parts(settings: Settings, quotas: Quotas | None = None) -> list[ProbeResult]:
+async def probe_parts(
+    settings: Settings, quotas: Quotas | None = None, on_letters: Callable[[int], None] | None = None
+) -> list[ProbeResult]:
     """What each part says: keys, salt, Datadog's key validation, the store. At most one request to each.
 
     Secret Manager references are read anew, so that a key that was taken away shows. `quotas` hears what the key check tells
-    of its own.
+    of its own, `on_letters` how many dead letters there are; a count that fails is no failure of the store.
     """
     keys: list[DatadogKeys] = []
 
@@ -48,6 +54,10 @@ async def probe_parts(settings: Settings, quotas: Quotas | None = None) -> list[
     async def ask_store() -> str:
         async with bootstrap.opened_store(settings) as store:
             await store.ping()
+            if on_letters is not None:
+                with suppress(EvalForgeError, TimeoutError):
+                    async with asyncio.timeout(COUNT_TIMEOUT_S):
+                        on_letters(await store.dead_letter_count(now=bootstrap.utc_now()))
         return f"{settings.capture_store} answers"
 
     salt_hint = NO_SALT_HINT if settings.pii_salt is None else None
@@ -75,7 +85,8 @@ class Health:
         self._settings = settings
         self._quotas = quotas or Quotas()
         self._now = now
-        self._ask = ask or (lambda settings: probe_parts(settings, self._quotas))
+        self._letter_count: int | None = None
+        self._ask = ask or (lambda settings: probe_parts(settings, self._quotas, self._hear_letters))
         self._present: Future[list[ProbeResult]] | None = None
         self._asked_at = 0.0
         self._told: frozenset[str] = frozenset()
@@ -87,7 +98,14 @@ class Health:
         else:
             results = [ProbeResult("settings", True, "valid"), *await self._results(self._settings)]
         self._tell(results)
-        return {**health_document(results), "quota": self._quotas.document()}
+        return {
+            **health_document(results),
+            "quota": self._quotas.document(),
+            "dead_letters": {"total": self._letter_count},
+        }
+
+    def _hear_letters(self, count: int) -> None:
+        self._letter_count = count
 
     async def _results(self, settings: Settings) -> list[ProbeResult]:
         now = self._now()

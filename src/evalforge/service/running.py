@@ -21,9 +21,6 @@ from evalforge.runs import RunProgress, RunReport, default_holder
 from evalforge.service.quotas import Quotas
 from evalforge.service.requests import RunRequest
 
-GRACE_S = 25.0
-"""How long a stopping service waits for a run to reach the end of a page. Kubernetes kills after 30 s."""
-
 T = TypeVar("T")
 
 
@@ -63,10 +60,11 @@ class Started:
 class Runner:
     """Starts runs, one at a time, and asks the present one to stop when the service does.
 
-    `quotas` hears what Datadog tells the runs of theirs.
+    `quotas` hears what Datadog tells the runs of theirs. `grace_s` is how long a stop waits for the end of a page.
     """
 
-    def __init__(self, quotas: Quotas | None = None) -> None:
+    def __init__(self, quotas: Quotas | None = None, *, grace_s: float = 8.0) -> None:
+        self.grace_s = grace_s
         self._holder = default_holder("service")
         self._quotas = quotas or Quotas()
         self._lock = threading.Lock()
@@ -123,10 +121,10 @@ class Runner:
             self._stopping_at = time.monotonic()
 
     async def stopped(self) -> None:
-        """Returns when no run is going, or GRACE_S after `stop`: what a run has stored by then stays, and it can go on."""
+        """Returns when no run is going, or `grace_s` after `stop`: what a run has stored by then stays, and it can go on."""
         self.stop()
         if self._present is not None and self._stopping_at is not None:
-            left_s = max(0.0, self._stopping_at + GRACE_S - time.monotonic())
+            left_s = max(0.0, self._stopping_at + self.grace_s - time.monotonic())
             await asyncio.wait([asyncio.ensure_future(_ended(self._present))], timeout=left_s)
 
 

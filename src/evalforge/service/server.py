@@ -21,7 +21,7 @@ from evalforge.errors import SettingsError
 from evalforge.service.envelope import SECURITY_HEADERS
 from evalforge.service.limits import BUSY_RETRY_AFTER_S, MAX_HEADER_BYTES
 from evalforge.service.problems import REQUEST_ID, problem
-from evalforge.service.running import GRACE_S, Runner
+from evalforge.service.running import Runner
 
 MAX_CONNECTIONS = 256
 REQUEST_TIMEOUT_S = 20.0
@@ -193,7 +193,7 @@ class Server(uvicorn.Server):
                 # Nobody in front is trusted to say where a request came from.
                 proxy_headers=False,
                 h11_max_incomplete_event_size=MAX_HEADER_BYTES,
-                timeout_graceful_shutdown=int(GRACE_S),
+                timeout_graceful_shutdown=app.state.runner.grace_s,
             )
         )
         self._runner: Runner = app.state.runner
