@@ -60,6 +60,7 @@ async def ingest_once(
     on_begun: Callable[[str], None] = lambda run_id: None,
     on_page: Callable[[RunProgress], None] | None = None,
     wants_stop: Callable[[], bool] = lambda: False,
+    must_end: Callable[[], bool] | None = None,
 ) -> RunReport:
     """One run as the settings say, over `window` or else the last `lookback_hours` (default TRACE_LOOKBACK_HOURS).
 
@@ -79,7 +80,7 @@ async def ingest_once(
     ring = await resolve_key_ring(settings)
     order = Order(
         _plan_of(settings, window, lookback_hours, since_last),
-        Budget(settings.run_budget_s, settings.max_captures_per_run, wants_stop),
+        Budget(settings.run_budget_s, settings.max_captures_per_run, wants_stop, must_end),
         holder,
         asked_by or holder,
         settings.datadog_filter,

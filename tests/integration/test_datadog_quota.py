@@ -322,6 +322,8 @@ def test_a_quota_smaller_than_the_window_ends_politely_and_a_later_run_goes_on(t
         assert second["complete"] is True
         assert report["captures"]["created"] + second["captures"]["created"] == count
         assert second["captures"]["unchanged"] == 0, "nothing that was stored is read again"
+        # The spans before the place are asked for once, for what they tell about those after it; they are not judged again.
+        assert server.sandbox.requests.popleft().body["data"]["attributes"]["sort"] == "-timestamp"
         cursors = [one.body["data"]["attributes"]["page"].get("cursor") for one in server.sandbox.requests]
         assert cursors[0] is not None
 

@@ -104,6 +104,7 @@ def test_a_lock_that_changed_is_seen() -> None:
     assert any("zstandard" in problem for problem in found)
 
 
+@pytest.mark.long  # three environments
 def test_equal_environments_give_equal_bills(tmp_path: Path) -> None:
     """The real tool, on an environment of two packages with hostile words about themselves."""
     folder = tmp_path / "venv"

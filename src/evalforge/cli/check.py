@@ -7,6 +7,7 @@ import os
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -21,6 +22,7 @@ from evalforge.errors import CredentialsError, EvalForgeError, SettingsError, So
 from evalforge.probes import Probe, ProbeResult, probe
 
 if TYPE_CHECKING:
+    from evalforge.core.ports import Store
     from evalforge.sources.datadog import DatadogClient
     from evalforge.sources.datadog.permissions import Permission
 
@@ -66,12 +68,20 @@ def _checked() -> tuple[Settings | None, list[ProbeResult]]:
 
 
 async def _probed(settings: Settings) -> list[ProbeResult]:
+    from evalforge.runs import NOTHING_FETCHED, NOTHING_FETCHED_TEXT, fetches_nothing
     from evalforge.service.health import probe_parts
 
     # A check answers now: what a run would wait out is told instead.
     hasty = replace(settings, retry_budget_s=0.0)
-    parts, permissions = await asyncio.gather(probe_parts(hasty), _permissions(hasty))
-    return [*parts[:3], *permissions, *parts[3:], *_folders(settings)]
+    idle = False
+
+    async def look(store: Store) -> None:
+        nonlocal idle
+        idle = await fetches_nothing(store, datetime.now(UTC))
+
+    parts, permissions = await asyncio.gather(probe_parts(hasty, look=look), _permissions(hasty))
+    runs = [ProbeResult("runs", True, "nothing fetched lately", NOTHING_FETCHED, NOTHING_FETCHED_TEXT)] if idle else []
+    return [*parts[:3], *permissions, *parts[3:], *runs, *_folders(settings)]
 
 
 async def _permissions(settings: Settings) -> list[ProbeResult]:

@@ -1,7 +1,13 @@
 """Runs: what is read when, under which lease and within which budget, and what is said of it afterwards."""
 
 from evalforge.runs.backfilling import BackfillOrder, backfill
-from evalforge.runs.history import RUN_RETENTION_DAYS, runs_shown
+from evalforge.runs.history import (
+    NOTHING_FETCHED,
+    NOTHING_FETCHED_TEXT,
+    RUN_RETENTION_DAYS,
+    fetches_nothing,
+    runs_shown,
+)
 from evalforge.runs.lease import (
     BACKFILL_LEASE_NAME,
     LEASE_LIFETIME_S,
@@ -19,6 +25,8 @@ __all__ = [
     "INCOMPLETE",
     "LEASE_LIFETIME_S",
     "LEASE_NAME",
+    "NOTHING_FETCHED",
+    "NOTHING_FETCHED_TEXT",
     "NO_SALT_HINT",
     "RUN_RETENTION_DAYS",
     "BackfillOrder",
@@ -31,6 +39,7 @@ __all__ = [
     "backfill",
     "check_keys",
     "default_holder",
+    "fetches_nothing",
     "held_lease",
     "iso_of",
     "new_run_id",

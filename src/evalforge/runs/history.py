@@ -39,6 +39,27 @@ async def keep_record(store: Store, report: RunReport) -> None:
         emit("run.not_recorded", run_id=report.run_id, code=error.code)
 
 
+IDLE_RUNS = 3
+_LOOKED_AT = 10
+
+NOTHING_FETCHED = "nothing_fetched"
+NOTHING_FETCHED_TEXT = (
+    f"the last {IDLE_RUNS} runs fetched nothing: check DATADOG_ML_APPS and DATADOG_ENVS, the permissions of the key "
+    "(`evalforge check`), DATADOG_SITE, and whether the applications send spans and keep them (sampling)"
+)
+
+
+async def fetches_nothing(store: Store, now: datetime) -> bool:
+    """Whether the last `IDLE_RUNS` runs that ended well enough to tell fetched nothing; backfills are not counted.
+
+    Raises:
+        StoreError, StoreUnavailableError
+    """
+    records = await store.recent_runs(limit=_LOOKED_AT, now=now)
+    counted = [one for one in records if one.report and one.plan != "backfill" and one.state in ("complete", "incomplete")]
+    return len(counted) >= IDLE_RUNS and not any(one.report["items"]["fetched"] for one in counted[:IDLE_RUNS])
+
+
 ABANDONED = "abandoned"
 """What a run is called that was never finished: its process died, or lost its lease for good."""
 

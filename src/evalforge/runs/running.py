@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
@@ -26,14 +27,22 @@ from evalforge.runs.lease import held_lease
 from evalforge.runs.report import Rehearsed, RunProgress, RunReport, TierReading
 from evalforge.users import Nameless, look_up_users
 
+END_POLL_S = 0.1
+"""How often it is asked whether a run must end."""
+
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """The bounds of one run: seconds, captures, and an outside wish to stop (asked after each page)."""
+    """The bounds of one run: seconds, captures, and an outside wish to stop.
+
+    `wants_stop` is asked after each page. `must_end` is asked all the time, where it is given: then the page that is being
+    read or stored is left, and the place is that of the page before.
+    """
 
     seconds: float
     max_captures: int
     wants_stop: Callable[[], bool] = lambda: False
+    must_end: Callable[[], bool] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +132,9 @@ async def run(
         untold = Untold() if enriched_from is not None and not order.rehearsal else None
         listeners = [one for one in (nameless, untold) if one is not None]
         reading = Reading(report.run_id, judge, guard, clock, should_stop, fence=lease.fence)
-        await _Readings(sources, store, reading, report, listeners, on_page).read(order.plan, epoch_ms(now))
+        readings = _Readings(sources, store, reading, report, listeners, on_page)
+        if not await _unless(budget.must_end, readings.read(order.plan, epoch_ms(now))):
+            report.note("stopped")
         if nameless is not None:
             await _look_up_users(nameless, sources, store, judge.ring, guard, report, clock, should_stop)
         if untold is not None and enriched_from is not None:
@@ -141,6 +152,20 @@ async def run(
         await keep_record(store, report)
     emit_summary(report)
     return report
+
+
+async def _unless(must_end: Callable[[], bool] | None, work: Coroutine[Any, Any, None]) -> bool:
+    """Does the work and gives True; leaves it where it stands and gives False once `must_end` says so."""
+    if must_end is None:
+        await work
+        return True
+    task = asyncio.ensure_future(work)
+    while not task.done() and not must_end():
+        await asyncio.wait([task], timeout=END_POLL_S)
+    task.cancel()  # nothing happens where it is done
+    with suppress(asyncio.CancelledError):
+        await task
+    return not task.cancelled()
 
 
 _T = TypeVar("_T")

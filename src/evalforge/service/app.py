@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -120,6 +121,10 @@ def serve(environment: Mapping[str, str] | None = None, *, host: str | None = No
             callers=callers.kinds,
         )
         Server(app).run(sockets=[listening])
+    if app.state.runner.is_going:
+        # Its thread is held, as by a file that somebody locks: Python would wait for it, and the platform would not.
+        logging.shutdown()
+        os._exit(0)
     return 0
 
 

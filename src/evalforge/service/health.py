@@ -11,28 +11,32 @@ from typing import Any
 
 from evalforge import bootstrap
 from evalforge.config import Settings
+from evalforge.core.ports import Store
 from evalforge.credentials import DatadogKeys, resolve_datadog_keys, resolve_key_ring
 from evalforge.errors import EvalForgeError, SettingsError
 from evalforge.events import emit
 from evalforge.probes import Probe, ProbeResult, probe
-from evalforge.runs import NO_SALT_HINT
+from evalforge.runs import NO_SALT_HINT, NOTHING_FETCHED, NOTHING_FETCHED_TEXT, fetches_nothing
 from evalforge.service.quotas import KEY_CHECK, Quotas
 from evalforge.service.running import in_own_thread
 
 COUNT_TIMEOUT_S = 2.0
-"""How long the count of dead letters may take; it is no part that can be ill."""
+"""How long the count of dead letters and the last runs may take; they are no part that can be ill."""
+
+RUNS_CACHE_S = 300.0
+"""How long what the last runs fetched stands: it costs 10 reads."""
 
 CACHE_S = 15.0
 """How long an answer stands; callers that come together share one."""
 
 
 async def probe_parts(
-    settings: Settings, quotas: Quotas | None = None, on_letters: Callable[[int], None] | None = None
+    settings: Settings, quotas: Quotas | None = None, look: Callable[[Store], Awaitable[None]] | None = None
 ) -> list[ProbeResult]:
     """What each part says: keys, salt, Datadog's key validation, the store. At most one request to each.
 
     Secret Manager references are read anew, so that a key that was taken away shows. `quotas` hears what the key check tells
-    of its own, `on_letters` how many dead letters there are; a count that fails is no failure of the store.
+    of its own, and `look` looks into the store; that it fails is no failure of the store.
     """
     keys: list[DatadogKeys] = []
 
@@ -54,10 +58,10 @@ async def probe_parts(
     async def ask_store() -> str:
         async with bootstrap.opened_store(settings) as store:
             await store.ping()
-            if on_letters is not None:
+            if look is not None:
                 with suppress(EvalForgeError, TimeoutError):
                     async with asyncio.timeout(COUNT_TIMEOUT_S):
-                        on_letters(await store.dead_letter_count(now=bootstrap.utc_now()))
+                        await look(store)
         return f"{settings.capture_store} answers"
 
     salt_hint = NO_SALT_HINT if settings.pii_salt is None else None
@@ -86,7 +90,9 @@ class Health:
         self._quotas = quotas or Quotas()
         self._now = now
         self._letter_count: int | None = None
-        self._ask = ask or (lambda settings: probe_parts(settings, self._quotas, self._hear_letters))
+        self._fetches_nothing = False
+        self._looked_at: float | None = None
+        self._ask = ask or (lambda settings: probe_parts(settings, self._quotas, self._look))
         self._present: Future[list[ProbeResult]] | None = None
         self._asked_at = 0.0
         self._told: frozenset[str] = frozenset()
@@ -102,10 +108,15 @@ class Health:
             **health_document(results),
             "quota": self._quotas.document(),
             "dead_letters": {"total": self._letter_count},
+            "warnings": [{"code": NOTHING_FETCHED, "text": NOTHING_FETCHED_TEXT}] if self._fetches_nothing else [],
         }
 
-    def _hear_letters(self, count: int) -> None:
-        self._letter_count = count
+    async def _look(self, store: Store) -> None:
+        now = bootstrap.utc_now()
+        self._letter_count = await store.dead_letter_count(now=now)
+        if self._looked_at is None or self._now() - self._looked_at >= RUNS_CACHE_S:
+            self._looked_at = self._now()
+            self._fetches_nothing = await fetches_nothing(store, now)
 
     async def _results(self, settings: Settings) -> list[ProbeResult]:
         now = self._now()

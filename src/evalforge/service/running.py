@@ -21,6 +21,9 @@ from evalforge.runs import RunProgress, RunReport, default_holder
 from evalforge.service.quotas import Quotas
 from evalforge.service.requests import RunRequest
 
+CUT_AFTER = 0.7
+"""After which part of the grace a run that has not come to the end of its page is cut."""
+
 T = TypeVar("T")
 
 
@@ -60,7 +63,8 @@ class Started:
 class Runner:
     """Starts runs, one at a time, and asks the present one to stop when the service does.
 
-    `quotas` hears what Datadog tells the runs of theirs. `grace_s` is how long a stop waits for the end of a page.
+    `quotas` hears what Datadog tells the runs of theirs. `grace_s` is how long a stop may take; after `CUT_AFTER` of it a
+    run leaves the page that it is at.
     """
 
     def __init__(self, quotas: Quotas | None = None, *, grace_s: float = 8.0) -> None:
@@ -98,6 +102,7 @@ class Runner:
                     on_begun=begun.set_result,
                     on_page=self._hear,
                     wants_stop=lambda: self._stopping_at is not None,
+                    must_end=self._must_end,
                 )
                 for source in report.sources:
                     self._quotas.hear(source["name"], source["rate_limit"])
@@ -114,6 +119,15 @@ class Runner:
 
     def _hear(self, progress: RunProgress) -> None:
         self._quotas.hear(progress.source, progress.rate_limit)
+
+    def _must_end(self) -> bool:
+        # What is left of the grace is for the lease, the record and the answer.
+        return self._stopping_at is not None and time.monotonic() - self._stopping_at >= CUT_AFTER * self.grace_s
+
+    @property
+    def is_going(self) -> bool:
+        """Whether a run is going on."""
+        return self._present is not None and not self._present.done()
 
     def stop(self) -> None:
         """Asks the present run to stop at the end of its page; safe to call from a signal handler."""
