@@ -256,20 +256,21 @@ def _letter(
 def _refused_letters(
     source: str, captures: list[FailureCapture], result: UpsertResult, now: datetime
 ) -> Iterator[DeadLetter]:
-    """A letter for each capture that the store could not hold; its ids are sanitized already."""
-    spans = {capture.trace_id: capture.greatest.span_id for capture in captures}
+    """A letter for each failing span of a capture that the store could not hold; its ids are sanitized already."""
+    spans = {capture.trace_id: [one.span_id for one in capture.occurrences] for capture in captures}
     for trace_id, reason in result.refused:
-        yield DeadLetter(
-            id=hashlib.sha256(canonical_json([source, "store", reason, trace_id])).hexdigest()[:32],
-            source=source,
-            stage="store",
-            reason=reason,
-            structure={},
-            occurred_at=now,
-            expires_at=now + timedelta(days=DEAD_LETTER_RETENTION_DAYS),
-            trace_id=trace_id,
-            span_id=spans.get(trace_id),
-        )
+        for span_id in spans[trace_id]:
+            yield DeadLetter(
+                id=hashlib.sha256(canonical_json([source, "store", reason, trace_id, span_id])).hexdigest()[:32],
+                source=source,
+                stage="store",
+                reason=reason,
+                structure={},
+                occurred_at=now,
+                expires_at=now + timedelta(days=DEAD_LETTER_RETENTION_DAYS),
+                trace_id=trace_id,
+                span_id=span_id,
+            )
 
 
 def _account(

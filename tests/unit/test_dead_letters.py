@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
-from evalforge.core.ports import DeadLetter, Rejected
+from evalforge.core.capture import FailureCapture
+from evalforge.core.plans import AskedWindow
+from evalforge.core.ports import DeadLetter, Rejected, Selection, UpsertResult
 from evalforge.core.privacy import KeyRing, Sanitizer
 from evalforge.core.signals import Thresholds
 from evalforge.core.span import Span
+from evalforge.core.window import Window
 from evalforge.dead_letters import Filter, Replay, matching, purge_letters, replay_letters
 from evalforge.errors import QuotaExhaustedError, RunInProgressError
 from evalforge.ingest import Judge
-from evalforge.runs import held_lease
+from evalforge.runs import held_lease, run
 from evalforge.stores.sqlite import SqliteStore
 from tests.fake_source import FakeSource
+from tests.orders import order
 from tests.spans import span
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
@@ -137,3 +141,23 @@ async def test_filters_and_purge(store: SqliteStore, wanted: Filter, found: list
     assert await ids(store, wanted) == expected
     assert await purge_letters(store, wanted, now=NOW) == len(found)
     assert len(await ids(store)) == 3 - len(found)
+
+
+async def test_a_refused_capture_is_made_whole_by_a_replay(store: SqliteStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    spans = [failing(1), failing(2, trace_id=failing(1).trace_id), failing(3)]
+
+    async def refused(captures: Sequence[FailureCapture], *, now: datetime) -> UpsertResult:
+        return UpsertResult(refused=[(capture.trace_id, "too_large") for capture in captures])
+
+    with monkeypatch.context() as full:
+        full.setattr(store, "upsert", refused)
+        window = AskedWindow(Window.last_hours(24, NOW))
+        report = await run([FakeSource(spans)], store, JUDGE, order(window), clock=lambda: NOW)
+    assert report.tally.refused >= 2
+    assert report.document()["dead_letters"] == {"new": 3, "total": 3}
+    assert {one.span_id async for one in matching(store, EVERY, now=NOW)} == {"101", "102", "103"}
+    replay = await replayed(store, FakeSource([], twin_spans=spans))
+    assert set(replay.outcomes.values()) == {"resolved"}
+    assert await ids(store) == []
+    captures = [dict(stored.document) async for stored in store.select(Selection(), now=NOW)]
+    assert sorted(len(capture["occurrences"]) for capture in captures) == [1, 2]
