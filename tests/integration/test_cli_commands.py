@@ -370,7 +370,7 @@ def test_check_names_what_is_red(
     assert part in [one["part"] for one in told["checks"] if not one["ok"]]
 
 
-@pytest.mark.parametrize("columns", [80, 120])
+@pytest.mark.parametrize("columns", [80, pytest.param(120, marks=pytest.mark.long)])
 def test_the_demo_shows_the_whole_flow(tmp_path: Path, columns: int) -> None:
     # Settings of the reader's own must not matter, not even wrong ones.
     surroundings = PLAIN | {"COLUMNS": str(columns), "DATADOG_SITE": "evil.com", "CAPTURE_STORE": "nonsense"}

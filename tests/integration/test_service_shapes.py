@@ -20,7 +20,7 @@ from tests.integration.test_service_process import Service, environment_for
 KEY = "evf_" + "S" * 43
 CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance]
 DOCUMENT = schemathesis.openapi.from_dict(create_app({}).openapi())
-few = hypothesis.settings(max_examples=8, deadline=None, suppress_health_check=list(hypothesis.HealthCheck))
+few = hypothesis.settings(max_examples=4, deadline=None, suppress_health_check=list(hypothesis.HealthCheck))
 many = hypothesis.settings(few, max_examples=150)
 
 

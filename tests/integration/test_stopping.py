@@ -73,6 +73,7 @@ def test_a_stop_during_a_page_stores_it_and_the_next_run_goes_on(sandbox: Backgr
     assert report["captures"]["unchanged"] <= 1, "what was stored is not fetched again"
 
 
+@pytest.mark.long
 async def test_a_datadog_that_hangs_does_not_keep_the_process(sandbox: BackgroundServer, tmp_path: Path) -> None:
     hanging = Fault("slow", latency_s=600.0, after=1)
     sandbox.sandbox.trouble.faults = [hanging]
@@ -96,6 +97,7 @@ async def test_a_datadog_that_hangs_does_not_keep_the_process(sandbox: Backgroun
     assert place.last_ms == failing(PAGE - 1)["start_ns"] // 1_000_000, "the place is the end of the page before"
 
 
+@pytest.mark.long
 def test_a_locked_file_does_not_keep_the_process(sandbox: BackgroundServer, tmp_path: Path) -> None:
     slow = Fault("slow", latency_s=1.0)
     sandbox.sandbox.trouble.faults = [slow]
