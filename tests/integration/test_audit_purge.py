@@ -184,6 +184,7 @@ def purged(environment: dict[str, str], *arguments: str, code: int = 0) -> Any:
     return evalforge(environment, "purge", *arguments, code=code)
 
 
+@pytest.mark.long
 def test_purge_deletes_everything_under_the_prefix_and_nothing_else(environment: dict[str, str]) -> None:
     other = environment | {"FIRESTORE_COLLECTION_PREFIX": "other_"}
     evalforge(other, "ingest")

@@ -230,7 +230,7 @@ async def test_more_names_than_are_learned_are_an_open_gap(sandbox: BackgroundSe
     assert source.status.item_count < 20
 
 
-@pytest.mark.parametrize("mode", ["auto", "query"])
+@pytest.mark.parametrize("mode", ["query", pytest.param("auto", marks=pytest.mark.long)])
 async def test_a_reading_killed_after_any_page_goes_on_without_loss(
     sandbox: BackgroundServer, client: DatadogClient, mode: FilterMode
 ) -> None:

@@ -193,6 +193,7 @@ async def _packages(environment: dict[str, str]) -> list[Any]:
         return list(await store.packages())
 
 
+@pytest.mark.long
 def test_a_trace_is_erased_without_a_ring(
     loaded: tuple[BackgroundServer, samples.Samples], environment: dict[str, str], told: Told
 ) -> None:
@@ -247,6 +248,7 @@ def test_an_erasure_before_a_rotation_holds_after_it(
     assert theirs.isdisjoint(stored)
 
 
+@pytest.mark.long
 def test_an_erasure_in_another_process_while_a_run_reads(
     loaded: tuple[BackgroundServer, samples.Samples], environment: dict[str, str], told: Told
 ) -> None:

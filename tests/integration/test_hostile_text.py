@@ -165,6 +165,7 @@ def without_our_own_colours(shown: str) -> str:
     return re.sub(r"\x1b\[(?:[0-9;]*m|\?25[lh]|[0-9]?[AKJ])", "", shown).replace("\r", "")
 
 
+@pytest.mark.long
 def test_hostile_text_is_only_ever_text(environment: dict[str, str], datadog: Datadog, tmp_path: Path) -> None:
     told = Told()
     report = told.json(environment, "ingest")

@@ -364,6 +364,7 @@ def test_an_open_bind_is_refused_with_a_way_out(environment: dict[str, str], hos
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.long
 def test_a_stop_lets_the_page_end_and_the_next_run_goes_on(
     environment: dict[str, str], sandbox: BackgroundServer, tmp_path: Path
 ) -> None:

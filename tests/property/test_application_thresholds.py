@@ -65,7 +65,7 @@ def judged_items(draw: st.DrawFn) -> tuple[Thresholds, dict[str, Any], dict[str,
     return thresholds, llm_obs, {"attributes": ids | {"custom": custom, "tags": tags}}
 
 
-@settings(max_examples=300)
+@settings(max_examples=120)
 @given(judged_items())
 def test_what_fails_under_any_thresholds_is_asked_for(judged: tuple[Thresholds, dict[str, Any], dict[str, Any]]) -> None:
     thresholds, llm_obs, apm = judged

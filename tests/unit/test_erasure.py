@@ -411,7 +411,7 @@ async def at_once(store: Store, schedule: Sequence[str], target: Target, *, fill
 schedules = st.lists(st.sampled_from(["run", "erase"]), max_size=120)
 
 
-@settings(max_examples=150)
+@settings(max_examples=60)
 @given(schedules, st.booleans())
 def test_whatever_comes_first_nothing_of_an_erased_user_stays(schedule: list[str], filled: bool) -> None:
     async def body() -> None:

@@ -11,11 +11,13 @@ import pytest
 from evalforge import bootstrap
 from evalforge.config import Settings
 from evalforge.core.ports import RunRecord
+from evalforge.errors import StoreUnavailableError
 from evalforge.runs import fetches_nothing
 from evalforge.service.health import Health
 from evalforge.stores.sqlite import SqliteStore
 
 EMPTY, FULL = ("complete", "window", 0), ("complete", "window", 5)
+STOPPED = ("incomplete", "window", 0)
 BACKFILL, FAILED = ("complete", "backfill", 5), ("failed", "window", 0)
 
 
@@ -24,7 +26,9 @@ def records(*runs: Any) -> list[RunRecord]:
     now, made = datetime.now(UTC), []
     for number, (state, plan, fetched) in enumerate(runs):
         began = now - timedelta(hours=number + 1)
-        report = {"items": {"fetched": fetched}}
+        report: dict[str, Any] = {"items": {"fetched": fetched}}
+        if state == "incomplete":
+            report["incomplete_because"] = [{"code": "stopped", "meaning": "it was asked to"}]
         made.append(RunRecord(f"run{number}", state, plan, "h", "a", began, now + timedelta(days=9), began, report))
     return made
 
@@ -37,6 +41,7 @@ def records(*runs: Any) -> list[RunRecord]:
         ([EMPTY, EMPTY, FULL, EMPTY], False),
         ([EMPTY, BACKFILL, EMPTY, FAILED, EMPTY, FULL], True),
         ([FULL, EMPTY, EMPTY, EMPTY], False),
+        ([EMPTY, STOPPED, EMPTY], False),
         ([], False),
     ],
 )
@@ -65,3 +70,24 @@ async def test_health_warns(tmp_path: Path) -> None:
     assert [one["code"] for one in document["warnings"]] == ["nothing_fetched"]
     assert document["dead_letters"] == {"total": 0}
     assert document["parts"]["store"] == "ok"
+
+
+async def test_a_look_that_failed_is_tried_again_with_the_next_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+    health = Health(Settings(), now=lambda: clock[0])
+    store = SqliteStore(str(tmp_path / "c.sqlite3"), prefix="evalforge_")
+    for record in records(EMPTY, EMPTY, EMPTY):
+        await store.save_run(record)
+    look = vars(Health)["_look"]
+
+    async def down(*, limit: int, now: datetime) -> list[RunRecord]:
+        raise StoreUnavailableError("down")
+
+    with monkeypatch.context() as outage:
+        outage.setattr(store, "recent_runs", down)
+        with pytest.raises(StoreUnavailableError):
+            await look(health, store)
+    clock[0] = 20.0
+    await look(health, store)
+    assert vars(health)["_fetches_nothing"] is True
+    await store.close()

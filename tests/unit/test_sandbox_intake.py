@@ -390,7 +390,7 @@ anything = st.recursive(
 some_span = st.dictionaries(KEYS, anything, max_size=8).map(lambda found: {"span_id": 1, **found})
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(body=anything | st.lists(st.lists(some_span)) | st.lists(st.fixed_dictionaries({"spans": st.lists(some_span)})))
 def test_any_body_is_taken_and_what_is_served_is_json(body: Any) -> None:
     here = sandbox()

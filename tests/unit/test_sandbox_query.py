@@ -327,7 +327,7 @@ FIELDS = st.sampled_from(
 ASKED = st.sampled_from(["*", "fail", "TRUE", "true", "1", ">0", "[0 TO 1]", "f*", "error", "(fail OR 1)", '""'])
 
 
-@settings(max_examples=150)
+@settings(max_examples=60)
 @given(
     attributes=st.fixed_dictionaries(
         {

@@ -61,6 +61,7 @@ async def test_callers_that_come_together_share_one_answer() -> None:
     await asyncio.sleep(0.05)
     clock.now_s += 10 * CACHE_S  # a slow answer is not asked for twice
     callers.append(asyncio.create_task(health.document()))
+    await asyncio.sleep(0)  # it has come before the answer has
     callers[0].cancel()
     asked.gate.set()
     documents = await asyncio.gather(*callers, return_exceptions=True)

@@ -56,8 +56,14 @@ async def fetches_nothing(store: Store, now: datetime) -> bool:
         StoreError, StoreUnavailableError
     """
     records = await store.recent_runs(limit=_LOOKED_AT, now=now)
-    counted = [one for one in records if one.report and one.plan != "backfill" and one.state in ("complete", "incomplete")]
+    counted = [one for one in records if one.plan != BACKFILL and _had_its_time(one)]
     return len(counted) >= IDLE_RUNS and not any(one.report["items"]["fetched"] for one in counted[:IDLE_RUNS])
+
+
+def _had_its_time(record: RunRecord) -> bool:
+    """Whether the run read as long as it wanted to; one that was stopped, or failed, says nothing of what there is."""
+    stops = {one["code"] for one in record.report.get("incomplete_because", ())} & {"stopped", "lease_lost", "time_budget"}
+    return record.state in ("complete", "incomplete") and bool(record.report) and not stops
 
 
 ABANDONED = "abandoned"

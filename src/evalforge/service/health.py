@@ -115,8 +115,8 @@ class Health:
         now = bootstrap.utc_now()
         self._letter_count = await store.dead_letter_count(now=now)
         if self._looked_at is None or self._now() - self._looked_at >= RUNS_CACHE_S:
-            self._looked_at = self._now()
             self._fetches_nothing = await fetches_nothing(store, now)
+            self._looked_at = self._now()  # after it: a look that failed is tried again with the next one
 
     async def _results(self, settings: Settings) -> list[ProbeResult]:
         now = self._now()
