@@ -21,7 +21,7 @@ KEY = "evf_" + "S" * 43
 CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance]
 DOCUMENT = schemathesis.openapi.from_dict(create_app({}).openapi())
 few = hypothesis.settings(max_examples=4, deadline=None, suppress_health_check=list(hypothesis.HealthCheck))
-many = hypothesis.settings(few, max_examples=150)
+many = hypothesis.settings(few, max_examples=40)
 
 
 @pytest.fixture(scope="module")
