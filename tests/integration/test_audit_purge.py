@@ -20,6 +20,9 @@ from tests.contract.stores import PREFIX, FirestorePlace, Place, SqlitePlace
 from tests.integration.test_cli_commands import PLAIN, SALT, evalforge, on_a_terminal
 from tests.planting import change_capture, change_letter
 
+ALL_SAMPLES = ("--lookback", "30")
+"""Longer than the samples reach back: at the edge of a window a trace is cut, elsewhere each time that it is read."""
+
 EMAIL = "jane.doe@shop.example.org"
 PHONE = "+44 20 7946 0958"
 IN_BASE64 = base64.b64encode(EMAIL.encode()).decode()
@@ -53,7 +56,7 @@ def environment(place: Place, sandbox: BackgroundServer) -> dict[str, str]:
         settings["CAPTURE_STORE"] = f"sqlite:///{place.path}"
     elif isinstance(place, FirestorePlace):
         settings |= {"GOOGLE_CLOUD_PROJECT": place.project, "FIRESTORE_EMULATOR_HOST": place.address}
-    evalforge(settings, "ingest")
+    evalforge(settings, "ingest", *ALL_SAMPLES)
     return settings
 
 
@@ -131,7 +134,7 @@ def test_what_was_left_is_told_and_mended_and_stays_mended(place: Place, environ
     assert standing is not None
     assert (standing["processed"], standing["review_state"]) == (True, "confirmed")
     assert standing["trace_payload"]["metadata"]["region"] == f"[redacted:text {len(EMAIL)}]"
-    run = json.loads(evalforge(environment, "ingest", "--json").stdout)
+    run = json.loads(evalforge(environment, "ingest", "--json", *ALL_SAMPLES).stdout)
     assert (run["captures"]["created"], run["captures"]["updated"]) == (0, 0)
     assert trace_ids(environment) == traces
     if isinstance(place, SqlitePlace):
@@ -199,7 +202,7 @@ def test_purge_deletes_everything_under_the_prefix_and_nothing_else(environment:
     assert f"other_raw_traces {other_count} documents deleted" in " ".join(shown.split())
     assert trace_ids(other) == []
     assert json.loads(purged(environment, "--prefix", PREFIX, "--yes", "--json").stdout)["deleted"]["raw_traces"] == 0
-    run = json.loads(evalforge(environment, "ingest", "--json").stdout)  # the store can be used again at once
+    run = json.loads(evalforge(environment, "ingest", "--json", *ALL_SAMPLES).stdout)  # the store can be used again at once
     assert run["captures"]["created"] == count
 
 
