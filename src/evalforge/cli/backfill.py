@@ -11,7 +11,7 @@ import click
 
 from evalforge.cli.ingest import bounds_of, stop_wish, told
 from evalforge.cli.options import run_async, so_long_ago
-from evalforge.cli.screen import console, counted, is_terminal, safe, text
+from evalforge.cli.screen import console, counted, is_terminal, progress_columns, safe, text
 from evalforge.config import Settings, one_setting
 from evalforge.core.slices import MAX_WORKERS
 from evalforge.errors import RequestError
@@ -93,16 +93,10 @@ def _progress(watching: bool) -> Iterator[Callable[[BackfillProgress], None]]:
         return
     from rich.console import Group
     from rich.live import Live
-    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import Progress
 
-    columns = (
-        SpinnerColumn(),
-        TextColumn("{task.description}", markup=False),
-        BarColumn(bar_width=20),
-        TimeElapsedColumn(),
-    )
     screen = console(err=True)
-    bars = Progress(*columns, console=screen)
+    bars = Progress(*progress_columns(), console=screen)
     task = bars.add_task("connecting", total=1.0)
     # Below the bar, where there is room for all of it.
     seen = text("", "dim")

@@ -17,7 +17,7 @@ from evalforge.cli import QUERY_MISSED
 from evalforge.cli.cards import facts_grid, section
 from evalforge.cli.ingest import window_of
 from evalforge.cli.options import run_async, so_long_ago
-from evalforge.cli.screen import console, counted, full_moment, is_terminal, print_json, safe, text
+from evalforge.cli.screen import console, counted, full_moment, is_terminal, print_json, progress_columns, safe, text
 from evalforge.core.window import Window, iso_ms
 from evalforge.errors import RequestError, SourceUnavailableError
 
@@ -96,15 +96,9 @@ def _progress(watching: bool) -> Iterator[Callable[[CompletenessReport], None]]:
     if not watching:
         yield lambda report: None
         return
-    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import Progress, TextColumn
 
-    columns = (
-        SpinnerColumn(),
-        TextColumn("{task.description}", markup=False),
-        BarColumn(bar_width=20),
-        TimeElapsedColumn(),
-        TextColumn("{task.fields[seen]}", markup=False, style="dim"),
-    )
+    columns = (*progress_columns(), TextColumn("{task.fields[seen]}", markup=False, style="dim"))
     with Progress(*columns, console=console(err=True), transient=True) as bars:
         task = bars.add_task("comparing", total=1.0, seen="")
 

@@ -27,6 +27,7 @@ from evalforge.cli.screen import (
     json_lines,
     json_view,
     print_json,
+    progress_columns,
     safe,
     text,
 )
@@ -198,15 +199,9 @@ def _progress(watching: bool) -> Iterator[Callable[[RunProgress], None] | None]:
     if not watching:
         yield None
         return
-    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import Progress, TextColumn
 
-    columns = (
-        SpinnerColumn(),
-        TextColumn("{task.description}", markup=False),
-        BarColumn(bar_width=20),
-        TimeElapsedColumn(),
-        TextColumn("{task.fields[seen]}", markup=False, style="dim"),
-    )
+    columns = (*progress_columns(), TextColumn("{task.fields[seen]}", markup=False, style="dim"))
     with Progress(*columns, console=console(err=True), transient=True) as bars:
         task = bars.add_task("connecting", total=1.0, seen="")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, Group
 from rich.padding import Padding
@@ -13,6 +13,9 @@ from rich.text import Text
 
 from evalforge.core.inert import inert_text
 from evalforge.exports import json_bytes
+
+if TYPE_CHECKING:
+    from rich.progress import ProgressColumn
 
 SEVERITY_STYLE = {"critical": "bold red", "high": "yellow", "medium": "cyan"}
 
@@ -94,6 +97,13 @@ def joined_counts(counts: Mapping[str, int]) -> str:
     """Counts by name, the greatest first: `http_error 12 · toxicity 3`."""
     ordered = sorted(counts.items(), key=lambda entry: (-entry[1], entry[0]))
     return " · ".join(f"{safe(name, 60)} {count:,}" for name, count in ordered)
+
+
+def progress_columns() -> tuple[ProgressColumn, ...]:
+    """What a line of live progress shows: that it moves, what it is at, how far it is, and since when."""
+    from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    return SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn(bar_width=20), TimeElapsedColumn()
 
 
 def is_terminal() -> bool:

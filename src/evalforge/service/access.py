@@ -86,44 +86,23 @@ class Routes:
     def __init__(self) -> None:
         self.doors: list[Door] = []
 
-    def get(
-        self,
-        path: str,
-        *,
-        lets_in: Role | Open,
-        answers: Mapping[int | str, dict[str, Any]],
-        extra: Mapping[str, Any] | None = None,
-        **options: Any,
-    ) -> Callable[[Endpoint], Endpoint]:
-        """Declares what serves GET on `path`; `options` are FastAPI's, `extra` goes into the OpenAPI document."""
-        return self._declare("GET", path, lets_in, answers, extra, options)
-
-    def post(
-        self,
-        path: str,
-        *,
-        lets_in: Role | Open,
-        answers: Mapping[int | str, dict[str, Any]],
-        extra: Mapping[str, Any] | None = None,
-        **options: Any,
-    ) -> Callable[[Endpoint], Endpoint]:
-        """Declares what serves POST on `path`, as `get` does."""
-        return self._declare("POST", path, lets_in, answers, extra, options)
-
-    def _declare(
+    def add(
         self,
         method: str,
         path: str,
+        *,
         lets_in: Role | Open,
         answers: Mapping[int | str, dict[str, Any]],
-        extra: Mapping[str, Any] | None,
-        options: Mapping[str, Any],
+        extra: Mapping[str, Any] | None = None,
+        **options: Any,
     ) -> Callable[[Endpoint], Endpoint]:
-        def add(endpoint: Endpoint) -> Endpoint:
+        """Declares what serves `method` on `path`; `options` are FastAPI's, `extra` goes into the OpenAPI document."""
+
+        def declared(endpoint: Endpoint) -> Endpoint:
             self.doors.append(Door(method, path, lets_in, endpoint, answers, extra or {}, options))
             return endpoint
 
-        return add
+        return declared
 
     def paths(self, *lets_in: Open) -> frozenset[str]:
         """The paths of the routes that let these in."""

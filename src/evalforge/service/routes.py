@@ -44,7 +44,8 @@ def _settings(request: Request) -> Settings:
     return settings
 
 
-@routes.post(
+@routes.add(
+    "POST",
     "/ingestion/run-once",
     lets_in=Role.RUN,
     extra=schema.RUN_ONCE,
@@ -89,7 +90,7 @@ def _begun_response(request: Request, run_id: str) -> Response:
     return answer
 
 
-@routes.get("/ingestion/runs", lets_in=Role.READ, extra=schema.RUNS, answers=schema.RUNS_ANSWERS, summary="Runs")
+@routes.add("GET", "/ingestion/runs", lets_in=Role.READ, extra=schema.RUNS, answers=schema.RUNS_ANSWERS, summary="Runs")
 async def runs(request: Request) -> Response:
     """Lists the runs of the last 30 days that began last, without their reports."""
     try:
@@ -102,7 +103,9 @@ async def runs(request: Request) -> Response:
     return json_response({"runs": [{name: value for name, value in one.items() if name != "report"} for one in found]})
 
 
-@routes.get("/ingestion/runs/{run_id}", lets_in=Role.READ, extra=schema.RUN, answers=schema.RUN_ANSWERS, summary="One run")
+@routes.add(
+    "GET", "/ingestion/runs/{run_id}", lets_in=Role.READ, extra=schema.RUN, answers=schema.RUN_ANSWERS, summary="One run"
+)
 async def one_run(request: Request, run_id: str) -> Response:
     """Shows one run: what, when, by whom, its state (`abandoned` where its process died), and its report once it ended."""
     try:
@@ -122,7 +125,8 @@ def _report_response(report: RunReport) -> Response:
     )
 
 
-@routes.post(
+@routes.add(
+    "POST",
     "/exports",
     lets_in=Role.REVIEW,
     extra=schema.EXPORT,
@@ -156,7 +160,7 @@ def package_document(written: Written) -> dict[str, Any]:
     return asdict(written.package) | {"file": written.path.name if written.path is not None else None}
 
 
-@routes.post("/privacy/erase", lets_in=Role.ERASE, extra=schema.ERASE, answers=schema.ERASE_ANSWERS, summary="Erase")
+@routes.add("POST", "/privacy/erase", lets_in=Role.ERASE, extra=schema.ERASE, answers=schema.ERASE_ANSWERS, summary="Erase")
 async def erase(request: Request) -> Response:
     """Erases what is held of one person or of one trace, for good, and answers with counts and what a person has to do.
 
@@ -174,7 +178,7 @@ async def erase(request: Request) -> Response:
     return json_response(erasure_document(record))
 
 
-@routes.get("/health", lets_in=Open.ANYONE, answers=schema.HEALTH_ANSWERS, summary="Health")
+@routes.add("GET", "/health", lets_in=Open.ANYONE, answers=schema.HEALTH_ANSWERS, summary="Health")
 async def health(request: Request) -> Response:
     """Says whether settings, keys, Datadog and the store are well; 500 names the part that is not. Cached for 15 s.
 
@@ -190,13 +194,13 @@ async def health(request: Request) -> Response:
     return json_response(document, status)
 
 
-@routes.get("/openapi.json", lets_in=Open.CALLERS, answers={}, include_in_schema=False)
+@routes.add("GET", "/openapi.json", lets_in=Open.CALLERS, answers={}, include_in_schema=False)
 async def openapi(request: Request) -> Response:
     """Describes every route."""
     return json_response(request.app.openapi())
 
 
-@routes.get("/livez", lets_in=Open.UNASKED, answers={}, summary="Liveness")
+@routes.add("GET", "/livez", lets_in=Open.UNASKED, answers={}, summary="Liveness")
 async def livez() -> Response:
     """Says that the process answers; it asks nobody."""
     return json_response({"status": "ok"})
