@@ -53,7 +53,8 @@ class FlakyFirestore:
     """Serves on a loopback port while the block runs; `faults` are used up by BatchWrite calls, one each.
 
     `strikes` are asked at every call, in order. `broken` is a status with which every call fails; `hangs` makes every call
-    wait for ever. `methods` are the calls so far; `write_counts` and `read_counts` tell how many documents each one named.
+    wait for ever. `methods` are the calls so far; `write_counts` and `read_counts` tell how many documents each one named, and
+    `queries` are the queries that were asked or counted.
     """
 
     def __init__(self, target: str) -> None:
@@ -68,6 +69,7 @@ class FlakyFirestore:
         self.write_counts: list[int] = []
         self.write_sizes: list[int] = []
         self.read_counts: list[int] = []
+        self.queries: list[types.StructuredQuery] = []
 
     async def __aenter__(self) -> FlakyFirestore:
         self._channel = grpc.aio.insecure_channel(self._target)
@@ -141,6 +143,12 @@ class FlakyFirestore:
             await struck(request, context, _nowhere)
         if method.endswith("/BatchGetDocuments"):
             self.read_counts.append(len(types.BatchGetDocumentsRequest.deserialize(request).documents))
+        elif method.endswith("/RunQuery"):
+            self.queries.append(types.RunQueryRequest.deserialize(request).structured_query)
+        elif method.endswith("/RunAggregationQuery"):
+            aggregation = types.RunAggregationQueryRequest.deserialize(request).structured_aggregation_query
+            assert all("count" in one for one in aggregation.aggregations), "sums and averages need indexes of their own"
+            self.queries.append(aggregation.structured_query)
         async for answer in self._channel.unary_stream(method)(request, metadata=_metadata(context)):
             yield answer
 

@@ -32,6 +32,7 @@ COMMANDS: dict[str, Row] = {
     "keys": Row("keys", "Run", "Make an API key for a caller of the service."),
     "backfill": Row("backfill", "Run", "Pull a long window in slices; run it again and it goes on."),
     "serve": Row("serve", "Run", "Serve the HTTP API: run-once, health, exports."),
+    "firestore": Row("firestore", "Run", "Print the indexes that Firestore needs, to deploy them."),
     "runs": Row("runs", "Look", "List the runs of the last 30 days, or show one in full."),
     "captures": Row("captures", "Look", "List captures, or show one in full."),
     "dead-letters": Row("dead_letters", "Look", "List, replay or delete what could not become a capture."),

@@ -474,6 +474,16 @@ def one_setting(name: str, default: Any, environment: Mapping[str, str] | None =
         return default
 
 
+def setting_value(name: str, environment: Mapping[str, str] | None = None) -> Any:
+    """The value of one setting by itself, its default where it is unset; None where it has none.
+
+    Raises:
+        SettingsError: names the setting, what it got and what it wants.
+    """
+    text = (os.environ if environment is None else environment).get(name, "").strip() or _ROW[name].default
+    return parsed_value(name, text) if text else None
+
+
 def parsed_value(name: str, text: str) -> Any:
     """The value of one setting as its row parses it, for requests that override a setting.
 

@@ -125,7 +125,10 @@ class Connection:
                 "or correct GOOGLE_CLOUD_PROJECT or FIRESTORE_DATABASE"
             ) from error
         except google_errors.FailedPrecondition as error:
-            raise StoreError(f"{self} cannot run a query: deploy the project's Firestore indexes") from error
+            raise StoreError(
+                f"{self} cannot run a query for want of an index: deploy what `evalforge firestore indexes` prints "
+                "(docs/operations.md), or wait until it is built"
+            ) from error
         except google_errors.GoogleAPICallError as error:
             code = code_of(error)
             if code in TRANSIENT_CODES:

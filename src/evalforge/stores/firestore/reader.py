@@ -12,6 +12,7 @@ from evalforge.core.ports import Selection, StoredCapture
 from evalforge.stores import merging
 from evalforge.stores.firestore.connection import Connection
 from evalforge.stores.firestore.values import PbValue, decode_fields, encode, time_of
+from evalforge.stores.firestore_indexes import EXPIRY, SELECTED_BY
 
 DOCUMENTS_PER_PAGE = 100
 
@@ -21,7 +22,6 @@ _ASCENDING = types.StructuredQuery.Direction.ASCENDING
 _DESCENDING = types.StructuredQuery.Direction.DESCENDING
 VALUES_PER_FILTER = 30
 """How many values `in` and `array-contains-any` take. Source: https://firebase.google.com/docs/firestore/query-data/queries"""
-_FILTERED = ("failure_type", "severity", "ml_app", "env")
 
 
 async def read_documents(
@@ -184,7 +184,7 @@ async def count_live(connection: Connection, collection: str, now: datetime) -> 
     async def attempt(client: Any, timeout_s: float) -> int:
         query = types.StructuredQuery(
             from_=[types.StructuredQuery.CollectionSelector(collection_id=collection)],
-            where=_condition("expires_at", _Operator.GREATER_THAN, now),
+            where=_condition(EXPIRY, _Operator.GREATER_THAN, now),
         )
         aggregation = types.StructuredAggregationQuery.Aggregation
         request = types.RunAggregationQueryRequest(
@@ -218,7 +218,7 @@ async def _run(connection: Connection, query: types.StructuredQuery) -> list[Any
 def _conditions(selection: Selection) -> list[types.StructuredQuery.Filter]:
     conditions = [
         _condition(field, _Operator.EQUAL, getattr(selection, field))
-        for field in _FILTERED
+        for field in SELECTED_BY
         if getattr(selection, field) is not None
     ]
     if selection.started_from is not None:
