@@ -53,8 +53,8 @@ class FlakyFirestore:
     """Serves on a loopback port while the block runs; `faults` are used up by BatchWrite calls, one each.
 
     `strikes` are asked at every call, in order. `broken` is a status with which every call fails; `hangs` makes every call
-    wait for ever. `methods` are the calls so far; `write_counts` and `read_counts` tell how many documents each one named, and
-    `queries` are the queries that were asked or counted.
+    wait for ever. `methods` are the calls so far; `write_counts` and `read_counts` tell how many documents each one named.
+    `queries` are those that were asked or counted.
     """
 
     def __init__(self, target: str) -> None:
