@@ -21,6 +21,7 @@ from evalforge.events import EVENTS
 from evalforge.inventory import MEANINGS, PLACES
 from evalforge.runs import INCOMPLETE
 from evalforge.sources.datadog.permissions import PERMISSIONS
+from evalforge.stores.firestore_indexes import INDEXES, Mode
 
 DOCS = Path(__file__).parent
 _PART = re.compile(r"(<!-- generated: ([a-z_]+) -->\n).*?(<!-- end generated -->)", re.DOTALL)
@@ -193,6 +194,24 @@ def costs() -> str:
     return table(head, rows)
 
 
+def firestore_indexes() -> str:
+    """Every index that Firestore is asked for; composite ones in one cell."""
+    return table(
+        ("collection", "index", "for"),
+        (
+            (
+                code(f"{{prefix}}{index.collection}"),
+                ", then ".join(f"{code(field)} {_MODES[mode]}" for field, mode in index.fields),
+                index.serves,
+            )
+            for index in INDEXES
+        ),
+    )
+
+
+_MODES = {Mode.ASCENDING: "ascending", Mode.DESCENDING: "descending", Mode.CONTAINS: "as an array"}
+
+
 def fault_matrix() -> str:
     """Every cell of the fault matrix: the fault, the stores that it is tried on, and what comes of it."""
     from tests.integration.faults.cells import CELLS, Ends
@@ -230,6 +249,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "routes": routes,
     "inventory": inventory,
     "prices": costs,
+    "firestore_indexes": firestore_indexes,
     "fault_matrix": fault_matrix,
 }
 

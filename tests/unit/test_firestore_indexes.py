@@ -85,11 +85,10 @@ def test_the_command_needs_nothing_of_googles() -> None:
 
 # -- the rules
 
-Operator = types.StructuredQuery.FieldFilter.Operator
-
 
 def condition(field: str, operator: str = "EQUAL") -> dict[str, Any]:
-    return {"field_filter": {"field": {"field_path": field}, "op": Operator[operator], "value": {"string_value": "x"}}}
+    number = getattr(types.StructuredQuery.FieldFilter.Operator, operator)
+    return {"field_filter": {"field": {"field_path": field}, "op": number, "value": {"string_value": "x"}}}
 
 
 def structured(*conditions: dict[str, Any], order: str = "", **others: Any) -> types.StructuredQuery:
@@ -163,7 +162,7 @@ def test_what_the_rules_do_not_know_is_no_query_in_order(query: types.Structured
 
 def fullest_capture() -> dict[str, Any]:
     """A long trace of several users that lacks no field."""
-    about = {"error_type": "Timeout", "status_code": 500, "apm_trace_id": "a1"}
+    about: dict[str, Any] = {"error_type": "Timeout", "status_code": 500, "apm_trace_id": "a1"}
     body = {"name": "answer", "error": {"message": "timed out"}, "metrics": {f"m{number}": number for number in range(50)}}
     spans = [
         capture(1, str(number), user_hash=f"u1a2b_{number % 6:032x}", start_ns=START_NS + number, payload=body, **about)
