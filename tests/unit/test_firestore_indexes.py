@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 import sys
 from datetime import timedelta
@@ -72,6 +73,31 @@ def test_the_command_prints_the_file_for_the_prefix(
     assert main(["firestore", "indexes"]) == 2
     shown = capsys.readouterr()
     assert (shown.out, "FIRESTORE_COLLECTION_PREFIX" in shown.err) == ("", True)
+
+
+def test_the_gcloud_commands_do_what_the_file_says(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("FIRESTORE_COLLECTION_PREFIX", "p_")
+    assert main(["firestore", "indexes", "--gcloud"]) == 0
+    words = [shlex.split(line) for line in capsys.readouterr().out.splitlines()]
+    assert {tuple(one[:2]) for one in words} == {("gcloud", "firestore")}
+    assert all("--database=(default)" in one for one in words)
+    kinds = [tuple(one[2:4]) for one in words]
+    document = deployment("p_")
+    assert kinds.count(("indexes", "composite")) == len(document["indexes"])
+    assert kinds.count(("indexes", "fields")) == len(document["fieldOverrides"])
+    assert kinds.count(("fields", "ttls")) == len(EXPIRING)
+    assert [one[5] for one in words[-len(COLLECTIONS) :]] == ["*"] * len(COLLECTIONS), "exempted last"
+    for wanted in (
+        "indexes composite create --collection-group=p_raw_traces --field-config=field-path=severity,order=ascending "
+        "--field-config=field-path=started_at,order=descending",
+        "indexes fields update user_hashes --collection-group=p_raw_traces --index=array-config=contains",
+        "indexes fields update expires_at --collection-group=p_runs --disable-indexes",
+        "indexes fields update * --collection-group=p_checkpoints --disable-indexes",
+        "fields ttls update expires_at --collection-group=p_dead_letters --enable-ttl",
+    ):
+        assert wanted.split() in [one[2:-2] for one in words]
 
 
 def test_the_command_needs_nothing_of_googles() -> None:

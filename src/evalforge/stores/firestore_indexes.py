@@ -1,4 +1,4 @@
-"""Which indexes the Firestore store's queries need, as one table, and the file that deploys them.
+"""Which indexes the Firestore store's queries need, as one table, and what deploys them.
 
 Nothing of Google's is imported here. Every field that the table does not name is exempt from indexing, so a stored document
 costs a handful of index entries and not two for each of its leaves. A contract test holds the table complete against the
@@ -8,7 +8,8 @@ queries that are sent, because the emulator answers any query without an index.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import shlex
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -90,6 +91,27 @@ def deployment_text(prefix: str) -> str:
     return json.dumps(deployment(prefix), indent=2) + "\n"
 
 
+def gcloud_commands(prefix: str, database: str) -> list[str]:
+    """The same as shell commands, each of which returns when its work is done.
+
+    Everything else is exempted last, so that a database in use keeps the indexes that its queries need.
+    Source: https://cloud.google.com/sdk/gcloud/reference/firestore
+    """
+    document = deployment(prefix)
+    rows = []
+    for index in document["indexes"]:
+        parts = [f"field-path={one['fieldPath']},{_flag(one)}" for one in index["fields"]]
+        configs = [f"--field-config={part}" for part in parts]
+        rows.append(["indexes", "composite", "create", f"--collection-group={index['collectionGroup']}", *configs])
+    for row in sorted(document["fieldOverrides"], key=lambda row: row["fieldPath"] == "*"):
+        place = [row["fieldPath"], f"--collection-group={row['collectionGroup']}"]
+        modes = [f"--index={_flag(one)}" for one in row["indexes"]] or ["--disable-indexes"]
+        rows.append(["indexes", "fields", "update", *place, *modes])
+        if row["ttl"]:
+            rows.append(["fields", "ttls", "update", *place, "--enable-ttl"])
+    return [shlex.join(["gcloud", "firestore", *row, f"--database={database}", "--quiet"]) for row in rows]
+
+
 def _overrides(prefix: str, collection: str) -> Iterator[dict[str, Any]]:
     group = f"{prefix}{collection}"
     modes: dict[str, list[Mode]] = {EXPIRY: []} if collection in EXPIRING else {}
@@ -105,6 +127,10 @@ def _overrides(prefix: str, collection: str) -> Iterator[dict[str, Any]]:
             "ttl": field == EXPIRY and collection in EXPIRING,
             "indexes": [{**_mode(mode), "queryScope": "COLLECTION"} for mode in modes[field]],
         }
+
+
+def _flag(field: Mapping[str, Any]) -> str:
+    return "array-config=contains" if "arrayConfig" in field else f"order={field['order'].lower()}"
 
 
 def _mode(mode: Mode) -> dict[str, str]:
