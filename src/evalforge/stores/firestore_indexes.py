@@ -58,6 +58,7 @@ INDEXES = (
         for field in SELECTED_BY
     ),
     Index("raw_traces", ((EXPIRY, _ASCENDING),), "counting the captures that have not expired"),
+    Index("raw_traces", (("processed", _ASCENDING),), "downstream: what it has not processed"),
     Index("raw_traces", (("user_hashes", _CONTAINS),), "erasure and access by user"),
     Index("dead_letters", ((EXPIRY, _ASCENDING),), "counting the dead letters that have not expired"),
     Index("dead_letters", (("trace_id", _ASCENDING),), "erasure"),
@@ -65,7 +66,7 @@ INDEXES = (
     Index("exports", (("created_at", _DESCENDING),), "listing packages"),
     Index("tombstones", (("erased_at", _ASCENDING),), "loading tombstones, at the start of every run"),
 )
-"""Every index that the store's queries need. Reading by name, ascending, needs none."""
+"""Every index that the store's queries need, and that of whoever works through captures. Reading by name needs none."""
 
 
 def deployment(prefix: str) -> dict[str, Any]:
