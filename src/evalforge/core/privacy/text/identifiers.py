@@ -56,21 +56,26 @@ _MARK = re2.compile(rb"\[(?:redacted[:a-z ]{0,20}[0-9]*|[A-Z]{2,8}_[1-9][0-9]{0,
 
 _ALWAYS = ""
 """A gate that is open for every text: a set says nothing of its own failure but that no gate is open."""
+_GATES_IN_SET = 25
+"""More gates in one set multiply each other's states until RE2 runs out of memory for them, and begins anew in every text."""
 
 
 @cache
-def _scan() -> tuple[Any, tuple[tuple[int, Any, Check], ...], tuple[tuple[int, ...], ...]]:
-    """The gates as one set, the detectors with their patterns, and which detectors each gate opens."""
-    gates: dict[str, list[int]] = {_ALWAYS: []}
-    rows = []
+def _scan() -> tuple[tuple[tuple[Any, tuple[tuple[int, ...], ...]], ...], tuple[tuple[Any, Check], ...]]:
+    """The gates as sets, each with the ranks of the detectors that its gates open; and the detectors' patterns and checks."""
+    ranks_by_gate: dict[str, list[int]] = {}
     for rank, detector in enumerate(DETECTORS):
-        gates.setdefault(uncounted(detector.gate or detector.pattern), []).append(rank)
-        rows.append((rank, compiled(detector.pattern), detector.check))
-    gate_set = re2.Set.SearchSet(options())
-    for gate in gates:
-        gate_set.Add(gate.encode("latin-1"))
-    gate_set.Compile()
-    return gate_set, tuple(rows), tuple(map(tuple, gates.values()))
+        ranks_by_gate.setdefault(uncounted(detector.gate or detector.pattern), []).append(rank)
+    gates = list(ranks_by_gate)
+    sets = []
+    for at in range(0, len(gates), _GATES_IN_SET):
+        gate_set = re2.Set.SearchSet(options())
+        some = gates[at : at + _GATES_IN_SET]
+        for gate in (_ALWAYS, *some):
+            gate_set.Add(gate.encode("latin-1"))
+        gate_set.Compile()
+        sets.append((gate_set, ((), *(tuple(ranks_by_gate[gate]) for gate in some))))
+    return tuple(sets), tuple((compiled(detector.pattern), detector.check) for detector in DETECTORS)
 
 
 def find_identifiers(text: str) -> list[Finding]:
@@ -91,17 +96,19 @@ def find_identifiers(text: str) -> list[Finding]:
 
 
 def _found_in(view: View, only: frozenset[str] | None = None) -> list[Finding]:
-    gate_set, rows, opens = _scan()
-    hits = gate_set.Match(view.shadow)
-    if not hits:
-        raise MemoryError("the gates ran out of memory")
+    sets, rows = _scan()
+    ranks: list[int] = []
+    for gate_set, opens in sets:
+        hits = gate_set.Match(view.shadow)
+        if not hits:
+            raise MemoryError("the gates ran out of memory")
+        for gate in hits:
+            ranks += opens[gate]
     found: list[Finding] = []
-    if len(hits) == 1:
-        return found
-    for rank in sorted(rank for gate in hits for rank in opens[gate]):
+    for rank in sorted(ranks):
         if only is not None and DETECTORS[rank].name not in only:
             continue
-        _, pattern, check = rows[rank]
+        pattern, check = rows[rank]
         for match in matches(pattern, view.shadow):
             found.extend(check(view, match))
     return found
