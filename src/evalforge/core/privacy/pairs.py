@@ -25,7 +25,7 @@ _SENSITIVE = frozenset(KeyClass) - {KeyClass.TEXT, KeyClass.HARMLESS}
 
 def pair_name(values: Mapping[Any, Json]) -> tuple[str, KeyVerdict] | None:
     """The naming key and the verdict on what it names, where a mapping is a pair that names something sensitive."""
-    if len(values) > _MAX_PAIR or VALUE_KEYS.isdisjoint(values):
+    if len(values) > _MAX_PAIR or VALUE_KEYS.isdisjoint(values) or NAMING_KEYS.isdisjoint(values):
         return None
     for key, named in values.items():
         if type(named) is str and key in NAMING_KEYS:

@@ -12,8 +12,10 @@ import re
 import zlib
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import lru_cache
 
 from evalforge.core.privacy.text.homoglyphs import without_disguise
+from evalforge.core.privacy.vocabulary import is_word
 
 MAX_LENGTH = 256 * 1024
 """Characters. A longer text has no plain form."""
@@ -236,11 +238,19 @@ def _encoded_runs(text: str) -> Iterator[str]:
 
 def decoded_run(run: str) -> str | None:
     """What one run of base64, base64url, base32 or hexadecimal digits says, in plain form; None when it is not readable."""
+    return _decoded_word(run) if is_word(run.lower()) else _decoded_code(run)
+
+
+def _decoded_code(run: str) -> str | None:
     for raw in _decodings(run):
         reading = readable_text(raw)
         if reading is not None:
             return plain_form(reading) or reading
     return None
+
+
+_decoded_word = lru_cache(maxsize=16_384)(_decoded_code)
+"""The same, remembered: only of words of the vocabulary, which say nothing of anybody."""
 
 
 def _decodings(run: str) -> Iterator[bytes]:

@@ -139,11 +139,11 @@ def _unbounded(repeat: re.Match[str]) -> str:
     return {0: "*", 1: "+"}.get(least, f"{{{least},}}")
 
 
-def options() -> Any:
-    """RE2's options for patterns over shadows."""
+def options(max_memory: int = _MAX_MEMORY) -> Any:
+    """RE2's options for patterns over shadows; `max_memory` in bytes."""
     chosen = re2.Options()
     chosen.encoding = re2.Options.Encoding.LATIN1
-    chosen.max_mem = _MAX_MEMORY
+    chosen.max_mem = max_memory
     chosen.log_errors = False
     return chosen
 

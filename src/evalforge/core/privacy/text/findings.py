@@ -72,10 +72,10 @@ def settled(findings: Iterable[Finding]) -> list[Finding]:
         if apart and finding.start < apart[-1][1].end:
             kept_rank, kept = apart[-1]
             end = max(kept.end, finding.end)
-            surest = (kept_rank, kept) if kept_rank <= rank else (rank, finding)
-            grown = kept.start != surest[1].start or end != surest[1].end
-            instead = None if grown else surest[1].instead
-            apart[-1] = (surest[0], replace(surest[1], start=kept.start, end=end, instead=instead))
+            sure_rank, surest = (kept_rank, kept) if kept_rank <= rank else (rank, finding)
+            grown = kept.start != surest.start or end != surest.end
+            instead = None if grown else surest.instead
+            apart[-1] = (sure_rank, Finding(kept.start, end, surest.kind, surest.identity, instead))
         else:
             apart.append((rank, finding))
     return [finding for _, finding in apart]

@@ -56,25 +56,26 @@ _MARK = re2.compile(rb"\[(?:redacted[:a-z ]{0,20}[0-9]*|[A-Z]{2,8}_[1-9][0-9]{0,
 
 _ALWAYS = ""
 """A gate that is open for every text: a set says nothing of its own failure but that no gate is open."""
-_GATES_IN_SET = 25
-"""More gates in one set multiply each other's states until RE2 runs out of memory for them, and begins anew in every text."""
+_SETS, _SET_MEMORY = 6, 16 << 20
+"""Gates multiply each other's states: all in one set outgrow any memory, and RE2 begins anew in every text."""
 
 
 @cache
 def _scan() -> tuple[tuple[tuple[Any, tuple[tuple[int, ...], ...]], ...], tuple[tuple[Any, Check], ...]]:
-    """The gates as sets, each with the ranks of the detectors that its gates open; and the detectors' patterns and checks."""
-    ranks_by_gate: dict[str, list[int]] = {}
+    """The gates in sets, each with the ranks of the detectors that its gates open; the detectors' patterns and checks."""
+    ranks_by_gate: dict[str, tuple[int, ...]] = {}
     for rank, detector in enumerate(DETECTORS):
-        ranks_by_gate.setdefault(uncounted(detector.gate or detector.pattern), []).append(rank)
+        gate = uncounted(detector.gate or detector.pattern)
+        ranks_by_gate[gate] = (*ranks_by_gate.get(gate, ()), rank)
     gates = list(ranks_by_gate)
     sets = []
-    for at in range(0, len(gates), _GATES_IN_SET):
-        gate_set = re2.Set.SearchSet(options())
-        some = gates[at : at + _GATES_IN_SET]
+    for n in range(_SETS):
+        some = gates[n::_SETS]
+        gate_set = re2.Set.SearchSet(options(_SET_MEMORY))
         for gate in (_ALWAYS, *some):
             gate_set.Add(gate.encode("latin-1"))
         gate_set.Compile()
-        sets.append((gate_set, ((), *(tuple(ranks_by_gate[gate]) for gate in some))))
+        sets.append((gate_set, ((), *map(ranks_by_gate.__getitem__, some))))
     return tuple(sets), tuple((compiled(detector.pattern), detector.check) for detector in DETECTORS)
 
 

@@ -45,6 +45,8 @@ class Reader:
         """The runs in order of place, none overlapping."""
         fine = self._lexicon.fine
         written = written_names(self._n)
+        if not written and fine.issuperset(self._n.words):
+            return []
         for index in [i for i, word in enumerate(self._n.words) if word not in fine or i in written]:
             if index < self._free:
                 continue

@@ -128,7 +128,9 @@ def _frames_apart(text: str, echoes: Echoes) -> _Apart:
 def _as_persons(text: str, findings: Sequence[Finding], echoes: Echoes) -> list[Finding]:
     """The findings, each person as whom the echoes know (`grace` is `grace hill`), and neighbours of one person as one."""
     known = [
-        replace(finding, identity=echoes.person(finding.identity)) if finding.kind is TextKind.PERSON else finding
+        replace(finding, identity=identity)
+        if finding.kind is TextKind.PERSON and (identity := echoes.person(finding.identity)) != finding.identity
+        else finding
         for finding in findings
     ]
     return list(persons_joined(text, known, person_key))
