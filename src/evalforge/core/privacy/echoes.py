@@ -12,9 +12,13 @@ from collections.abc import Iterable
 from evalforge.core.privacy.gathering import MAX_VALUES, Values, sensitive_values
 from evalforge.core.privacy.index import WORD, Index, gates_of
 from evalforge.core.privacy.keys import KeyVerdict
-from evalforge.core.privacy.text.findings import Finding
+from evalforge.core.privacy.sensitive import identified
+from evalforge.core.privacy.text.findings import Finding, TextKind
 from evalforge.core.privacy.text.letters import folded_form
 from evalforge.core.span import Span
+
+Identified = dict[tuple[str, KeyVerdict], tuple[TextKind, str]]
+"""What values are; those of a trace that are looked at again, alone or among fewer, share it."""
 
 _BYTE_WORD = re.compile(rb"[a-z0-9\x80-\xff]+")
 
@@ -25,10 +29,11 @@ class Echoes:
     Holds raw values: it lives as long as the page that it was made from, and is neither written nor logged.
     """
 
-    __slots__ = ("_gates", "_index", "_values")
+    __slots__ = ("_gates", "_identified", "_index", "_values")
 
-    def __init__(self, values: Values | None = None) -> None:
+    def __init__(self, values: Values | None = None, identified: Identified | None = None) -> None:
         self._values: Values = dict(values or {})
+        self._identified: Identified = {} if identified is None else identified
         self._index: Index | None = None
         self._gates: tuple[tuple[bytes, tuple[str, KeyVerdict]], ...] | None = None
 
@@ -70,6 +75,16 @@ class Echoes:
         """The identity of the one person of the trace whom a name belongs to; the name itself where it is nobody else's."""
         return self._made().person(identity) if self._values else identity
 
+    def identified(self, text: str, verdict: KeyVerdict) -> tuple[TextKind, str]:
+        """What `sensitive.identified` says of a value; it is asked once for each of these values."""
+        value = (text, verdict)
+        if value not in self._values:
+            return identified(text, verdict)
+        known = self._identified.get(value)
+        if known is None:
+            known = self._identified[value] = identified(text, verdict)
+        return known
+
     def occurring_in(self, canonical: bytes) -> Echoes:
         """Those values that may occur in a document's canonical JSON; quick, and sometimes one that `find` does not find."""
         if not self._values:
@@ -90,7 +105,7 @@ class Echoes:
                 words = frozenset(_BYTE_WORD.findall(low)) if words is None else words
                 if gate in words or not gate.isalnum():
                     found[value] = None
-        return Echoes(found) if found else NO_ECHOES
+        return Echoes(found, self._identified) if found else NO_ECHOES
 
     def among(self, text: str) -> Echoes:
         """Those values of which any word stands in a text: they find in it what all of them do, for less work."""
@@ -98,11 +113,11 @@ class Echoes:
             return NO_ECHOES
         words = frozenset(WORD.findall(folded_form(text)))
         found: Values = {value: None for value in self._values if _has_word_in(value[0], words)}
-        return self if len(found) == len(self._values) else Echoes(found)
+        return self if len(found) == len(self._values) else Echoes(found, self._identified)
 
     def _made(self) -> Index:
         if self._index is None:
-            self._index = Index(self._values)
+            self._index = Index(self._values, self.identified)
         return self._index
 
 

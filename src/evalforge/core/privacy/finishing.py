@@ -7,7 +7,7 @@ from itertools import count
 from typing import Any
 
 from evalforge.core.canonical import canonical_json
-from evalforge.core.privacy.echoes import Echoes
+from evalforge.core.privacy.echoes import NO_ECHOES, Echoes
 from evalforge.core.privacy.marks import is_mark, placeholder
 from evalforge.core.privacy.net import second_net
 from evalforge.core.privacy.text.findings import TextKind, is_text_mark
@@ -43,26 +43,18 @@ def finished(payload: dict[str, Any], echoes: Echoes, tally: Tally) -> tuple[dic
     Values of sensitive keys that are repeated in a kept name, tag or word are removed; texts are scrubbed and put in place;
     of a payload beyond `MAX_PAYLOAD_BYTES` the least useful sections are replaced by their placeholder until it fits.
     """
-    written = canonical_json(payload)
-    repeated = echoes.occurring_in(written)
+    told = {section: value for section, value in payload.items() if section not in _NO_ECHO_IN}
+    repeated = echoes.occurring_in(canonical_json(told)) if echoes else NO_ECHOES
     if repeated:
-        before = sum(tally.counts.values())
-        for section, value in payload.items():
-            if section not in _NO_ECHO_IN:
-                payload[section] = _without_echoes(value, repeated, tally)
-        if sum(tally.counts.values()) != before:
-            written = canonical_json(payload)
+        payload.update({section: _without_echoes(value, repeated, tally) for section, value in told.items()})
     if tally.texts:
         tally.texts.put_in_place()
-        written = canonical_json(payload)
     tally.counts.update(tally.texts.redactions)
     if hits := _second_net(payload):
         tally.counts["second_net"] += hits
-        written = canonical_json(payload)
-    if tally.opened:
-        for container, key, value in tally.opened:
-            container[key] = value
-        written = canonical_json(payload)
+    for container, key, value in tally.opened:
+        container[key] = value
+    written = canonical_json(payload)
     if len(written) > MAX_PAYLOAD_BYTES:
         written = _cut(payload, tally)
     if tally.opened:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from evalforge.core.privacy.keys import KeyVerdict
-from evalforge.core.privacy.sensitive import identified, names_somebody
+from evalforge.core.privacy.sensitive import names_somebody
 from evalforge.core.privacy.text.findings import MARK, Finding, TextKind
 from evalforge.core.privacy.text.letters import folded_form
 from evalforge.core.privacy.text.word_tables import COMMON_NAMES
@@ -58,7 +58,11 @@ class Index:
 
     __slots__ = ("_full_names", "_gates", "_names", "_tree", "_unspaced", "names")
 
-    def __init__(self, values: Iterable[tuple[str, KeyVerdict]]) -> None:
+    def __init__(
+        self,
+        values: Iterable[tuple[str, KeyVerdict]],
+        identified: Callable[[str, KeyVerdict], tuple[TextKind, str]],
+    ) -> None:
         self._tree: dict[Any, Any] = {}
         self._gates: set[str] = set()
         self._unspaced: list[tuple[str, _Echo]] = []
@@ -67,7 +71,7 @@ class Index:
         later: list[tuple[tuple[str, ...], _Echo]] = []
         for text, verdict in values:
             try:
-                later.extend(self._grown(text, verdict))
+                later.extend(self._grown(text, verdict, *identified(text, verdict)))
             except Exception:  # noqa: BLE001, S112 - a value that cannot be read cannot be repeated in plain form either
                 continue
         for words, echo in later:
@@ -86,9 +90,10 @@ class Index:
         # `maria` belongs to Maria Lopez, also where somebody is called Maria del Carmen Lopez as well; not to two people.
         return longest if all(set(name.split()) <= set(longest.split()) for name in holding) else identity
 
-    def _grown(self, text: str, verdict: KeyVerdict) -> Iterator[tuple[tuple[str, ...], _Echo]]:
+    def _grown(
+        self, text: str, verdict: KeyVerdict, kind: TextKind, identity: str
+    ) -> Iterator[tuple[tuple[str, ...], _Echo]]:
         """Plants the value as a whole; gives what else of it tells who it is: single names, parts of an address."""
-        kind, identity = identified(text, verdict)
         folded = folded_form(text)
         words = tuple(WORD.findall(folded))
         if not words or len(words) > MAX_WORDS or kind is TextKind.URL:

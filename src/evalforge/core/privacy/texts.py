@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from evalforge.core.privacy.echoes import Echoes
 from evalforge.core.privacy.keys import KeyVerdict
 from evalforge.core.privacy.marks import is_mark, placeholder
-from evalforge.core.privacy.sensitive import identified
 from evalforge.core.privacy.text.findings import TextKind, is_text_mark
 
 if TYPE_CHECKING:
@@ -76,7 +75,7 @@ class KeptTexts:
         if is_text_mark(text):
             self._slots.append((container, key, text))
         elif not is_mark(text) and text:
-            self._marks.append((container, key, *identified(text, verdict)))
+            self._marks.append((container, key, *self.echoes.identified(text, verdict)))
 
     def number(self, container: Any, key: Any, value: float) -> None:
         """Lets `container[key]` become the placeholder of a number too long to be harmless."""
