@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 import pytest
 
-from evalforge.stores.firestore.connection import Connection
+from evalforge.stores.firestore.connection import TURN_S, Connection, Turn
 from evalforge.stores.firestore.ramp import BASE_RATE, BURST, GROWTH, PERIOD_S, Ramp
 from tests.virtual_time import run
 
@@ -101,3 +102,25 @@ def test_without_a_ramp_nobody_waits() -> None:
         return asyncio.get_running_loop().time()
 
     assert run(work()) == 0
+
+
+async def test_whoever_computes_much_lets_others_in() -> None:
+    beats = 0
+
+    async def beat() -> None:
+        nonlocal beats
+        while True:
+            await asyncio.sleep(0)
+            beats += 1
+
+    other = asyncio.create_task(beat())
+    turn = Turn()
+    await turn.shared()
+    assert beats == 0
+    time.sleep(TURN_S)  # noqa: ASYNC251 - computing
+    await turn.shared()
+    await turn.shared()
+    time.sleep(TURN_S)  # noqa: ASYNC251
+    await turn.shared()
+    assert beats == 1
+    other.cancel()

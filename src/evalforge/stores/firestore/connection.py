@@ -25,6 +25,8 @@ RETRY_AFTER_S = 30.0
 CHUNKS_IN_FLIGHT = 8
 """How many chunks of captures a store reads and writes at once, whoever brought them. Firestore's advice for much to write
 is many small batches at a time."""
+TURN_S = 0.005
+"""Letting others in costs about as much as half a document: after each one would be too often."""
 SCOPES = ("https://www.googleapis.com/auth/datastore",)
 
 TRANSIENT_CODES = frozenset({2, 4, 8, 10, 13, 14})
@@ -163,6 +165,20 @@ class Connection:
                 f"{self}: no usable Google credentials were found: run where a service account is attached, "
                 "set GOOGLE_APPLICATION_CREDENTIALS, or set FIRESTORE_EMULATOR_HOST to use an emulator"
             ) from error
+
+
+class Turn:
+    """Somebody's turn on the event loop, who computes much: others are let in whenever it has lasted `TURN_S` seconds."""
+
+    def __init__(self) -> None:
+        self._clock = asyncio.get_running_loop().time
+        self._ends_at = self._clock() + TURN_S
+
+    async def shared(self) -> None:
+        """Lets others in, if it is time; asked between two documents."""
+        if self._clock() >= self._ends_at:
+            await asyncio.sleep(0)
+            self._ends_at = self._clock() + TURN_S
 
 
 def delays() -> Iterator[float]:

@@ -14,7 +14,7 @@ from evalforge.core.ports import UpsertResult
 from evalforge.errors import SkippableError, StoreUnavailableError
 from evalforge.stores import merging
 from evalforge.stores.firestore import reader, writer
-from evalforge.stores.firestore.connection import RETRY_AFTER_S, Connection, delays
+from evalforge.stores.firestore.connection import RETRY_AFTER_S, Connection, Turn, delays
 from evalforge.stores.firestore.values import decode_fields
 from evalforge.stores.firestore.writer import Fate
 
@@ -101,8 +101,9 @@ async def _upsert_chunk(
     writes: bool,
 ) -> None:
     wanted: dict[str, _Wanted] = {}
+    turn = Turn()
     for capture in captures:
-        await asyncio.sleep(0)  # others have their turn between two documents
+        await turn.shared()
         try:
             fitted, document = merging.fitted_document(capture)
             wanted[connection.document_path(collection, fitted.document_id)] = _Wanted(fitted, document)
@@ -115,6 +116,7 @@ async def _upsert_chunk(
         found = await reader.read_documents(connection, list(wanted))
         planned = []
         for path, one in list(wanted.items()):
+            await turn.shared()
             try:
                 plan = _plan(path, one, found.get(path), now, tally)
             except SkippableError as error:

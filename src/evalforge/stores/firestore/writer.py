@@ -18,7 +18,7 @@ from google.api_core import exceptions as google_errors
 from google.cloud.firestore_v1 import types
 
 from evalforge.errors import StoreError, StoreUnavailableError
-from evalforge.stores.firestore.connection import RETRY_AFTER_S, TRANSIENT_CODES, Connection, delays
+from evalforge.stores.firestore.connection import RETRY_AFTER_S, TRANSIENT_CODES, Connection, Turn, delays
 from evalforge.stores.firestore.values import encode_fields
 from evalforge.stores.merging import NOT_REPRESENTABLE
 
@@ -160,8 +160,9 @@ async def _filled(connection: Connection, todo: deque[tuple[int, Write]], outcom
     batch = _Batch(PbBatchWriteRequest(database=connection.database_path), [])
     writes = batch.request.writes
     batch_bytes = 0
+    turn = Turn()
     while todo and len(batch.positions) < WRITES_PER_BATCH:
-        await asyncio.sleep(0)  # others have their turn between two documents
+        await turn.shared()
         position, fill = todo[0]
         write = writes.add()
         try:
