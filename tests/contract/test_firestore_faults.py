@@ -17,8 +17,10 @@ from evalforge import google_credentials
 from evalforge.core.ports import DeadLetter, Erasure, Selection, Store
 from evalforge.errors import EvalForgeError, StoreError, StoreUnavailableError
 from evalforge.stores.firestore import FirestoreStore
+from evalforge.stores.firestore.connection import CHUNKS_IN_FLIGHT
+from evalforge.stores.firestore.ramp import BURST, Ramp
 from tests.captures import NOW, capture, captures, merged
-from tests.contract.flaky_firestore import Fault, FlakyFirestore, answer_lost, partly, refused
+from tests.contract.flaky_firestore import Fault, FlakyFirestore, Pass, Strike, answer_lost, partly, refused
 from tests.contract.stores import PREFIX, FirestorePlace
 from tests.emulator import free_port
 
@@ -101,7 +103,46 @@ async def test_requests_stay_below_the_limit_in_bytes(flaky: FlakyFirestore, sto
     result = await store.upsert(big, now=NOW)
     assert len(result.created) == 20
     assert len(flaky.write_sizes) > 1
-    assert max(flaky.write_sizes) < 3_600_000
+    assert max(flaky.write_sizes) < 1_600_000
+
+
+async def test_so_many_requests_are_in_flight_and_no_more_whoever_writes(flaky: FlakyFirestore, store: Store) -> None:
+    flying: list[int] = [0]
+
+    async def slow(request: bytes, context: Any, forward: Pass) -> bytes:
+        flying.append(flying[-1] + 1)
+        await asyncio.sleep(0.05)
+        answer = await forward(request)
+        flying.append(flying[-1] - 1)
+        return answer
+
+    flaky.strikes.append(Strike(slow, times=None, method="BatchWrite"))
+    many = captures(450)
+    await asyncio.gather(*(store.upsert(many[at : at + 150], now=NOW) for at in range(0, 450, 150)))
+    assert max(flying) == CHUNKS_IN_FLIGHT
+    assert await store.count(now=NOW) == 450
+
+
+async def test_every_write_takes_its_place_in_the_ramp(flaky: FlakyFirestore, place: FirestorePlace) -> None:
+    ramp = Ramp(lambda: 0.0)
+    store = FirestoreStore(place.project, prefix=PREFIX, emulator_host=flaky.address, ramp=ramp)
+    flaky.faults.append(partly(10, 14))
+    await store.upsert(captures(120), now=NOW)
+    await store.keep([letter(number) for number in range(10)])
+    await store.remember_key_ids(frozenset({"1a2b"}))
+    await store.delete_captures([capture(1).trace_id])
+    await store.close()
+    taken = sum(flaky.write_counts)
+    assert taken == 120 + 2 + 10 + 1 + 1
+    assert ramp.take(BURST - taken + 1) > 0
+    assert ramp.take(BURST - taken) == 0
+
+
+async def test_a_document_that_cannot_be_encoded_takes_no_other_along(flaky: FlakyFirestore, store: Store) -> None:
+    odd = dataclasses.replace(capture(100), expires_at=NOW.replace(tzinfo=None))
+    result = await store.upsert([*captures(3), odd], now=NOW)
+    assert len(result.created) == 3
+    assert result.refused == [(odd.trace_id, "not_representable")]
 
 
 async def test_poison_that_only_firestore_knows_is_refused_alone(flaky: FlakyFirestore, store: Store) -> None:

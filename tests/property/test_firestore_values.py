@@ -11,17 +11,21 @@ from google.cloud.firestore_v1 import types
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evalforge.stores.firestore.values import PbDocument, PbValue, decode, decode_fields, encode, encode_fields, stored_key
+from evalforge.stores.firestore.values import PbValue, decode, decode_fields, encode, stored_key
+from evalforge.stores.firestore.writer import creation
 from tests.captures import hostile_keys, json_values
+
+PATH = "projects/p/databases/(default)/documents/c/d"
 
 unicode_text = st.text(st.characters(codec="utf-8"), max_size=12)
 plain_scalars = st.one_of(
     st.none(),
     st.booleans(),
     st.integers(-(2**63), 2**63 - 1),
-    st.floats(allow_nan=False),
+    st.floats(),
     unicode_text,
     st.binary(max_size=9),
+    st.datetimes(timezones=st.sampled_from([UTC, timezone(timedelta(hours=-3))])).filter(lambda at: 1 < at.year < 9999),
 )
 plain_keys = st.text(st.characters(codec="utf-8"), min_size=1, max_size=12).filter(
     lambda key: not key.startswith(("__", "evalforge:"))
@@ -55,6 +59,8 @@ def same(one: Any, other: Any) -> bool:
         return isinstance(other, dict) and one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
     if isinstance(one, list):
         return isinstance(other, list) and len(one) == len(other) and all(map(same, one, other))
+    if isinstance(one, datetime):
+        return isinstance(other, datetime) and one == other
     return type(one) is type(other) and repr(one) == repr(other)
 
 
@@ -83,11 +89,18 @@ def test_every_value_comes_back_and_keeps_the_rules(value: Any, levels: list[boo
 
 
 @given(st.dictionaries(st.sampled_from("abcdef"), plain_values, max_size=4))
-def test_plain_documents_are_encoded_as_the_official_library_does(document: dict[str, Any]) -> None:
-    ours = PbDocument()
-    encode_fields(ours.fields, document)
-    assert ours == types.Document.pb(types.Document(fields=official.encode_dict(document)))
-    assert decode_fields(ours.fields) == document
+def test_plain_documents_are_written_as_the_official_library_writes_them(document: dict[str, Any]) -> None:
+    [theirs] = official.pbs_for_create(PATH, document)
+    ours = types.Write.pb(types.Write())
+    creation(PATH, document)(ours)
+    assert in_bytes(ours) == in_bytes(types.Write.pb(theirs))
+    assert same(decode_fields(ours.update.fields), document)
+
+
+def in_bytes(message: Any) -> bytes:
+    """Bytes that are equal for equal messages, NaN among their numbers too."""
+    serialized: bytes = message.SerializeToString(deterministic=True)
+    return serialized
 
 
 @given(hostile_keys, hostile_keys)

@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from operator import attrgetter
 from typing import Any, TypeVar
 
 from evalforge.core import links
@@ -484,10 +485,11 @@ def _signal_of(entry: Mapping[str, Any]) -> Signal:
 
 
 _OCCURRENCE_FIELDS = tuple(name for name in Occurrence.__slots__ if name != "severity")
+_occurrence_values = attrgetter(*_OCCURRENCE_FIELDS)
 
 
 def _occurrence_document(occurrence: Occurrence) -> dict[str, Any]:
-    document = {name: getattr(occurrence, name) for name in _OCCURRENCE_FIELDS}
+    document: dict[str, Any] = dict(zip(_OCCURRENCE_FIELDS, _occurrence_values(occurrence), strict=True))
     document["severity"] = occurrence.severity.label
     document["started_at"] = _datetime_of_ns(occurrence.start_ns)
     document["duration_ms"] = occurrence.duration_ns / 1e6

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -138,9 +138,11 @@ def _mark(value: Any, marks: list[str]) -> str:
 
 def weight(value: Any, level: int = 1) -> float:
     """How heavy `value` is at that level of nesting; infinite where no store holds it."""
-    if isinstance(value, str):
+    # The commonest first, each by its very type before its kind: every payload is weighed.
+    kind = type(value)
+    if kind is str or isinstance(value, str):
         return NODE_WEIGHT + _text_weight(value, level)
-    if value is None or isinstance(value, (bool, float)):
+    if value is None or kind is bool or isinstance(value, float):
         return NODE_WEIGHT
     if isinstance(value, int):
         bits = value.bit_length()
@@ -151,15 +153,17 @@ def weight(value: Any, level: int = 1) -> float:
         return NODE_WEIGHT if value.tzinfo is not None else math.inf
     if level > DEEPEST_LEVEL:
         return math.inf
-    if isinstance(value, Mapping):
-        total: float = NODE_WEIGHT
+    total: float = NODE_WEIGHT
+    if kind is dict or isinstance(value, Mapping):
         for key, inner in value.items():
             if not isinstance(key, str):
                 return math.inf
             total += _text_weight(key, level) + weight(inner, level + 1)
         return total
     if isinstance(value, (list, tuple)):
-        return NODE_WEIGHT + sum(weight(inner, level + 1) for inner in value)
+        for inner in value:
+            total += weight(inner, level + 1)
+        return total
     return math.inf
 
 
@@ -171,14 +175,11 @@ def _text_weight(text: str, level: int) -> int:
 
 def _other_text_bytes(capture: FailureCapture) -> int:
     parts: tuple[_Part, ...] = (*capture.signals, *capture.occurrences, *capture.error_details)
-    return sum(len(text_to_bytes(text)) for part in parts for _, text in _texts(part))
+    return sum([len(text) if text.isascii() else len(text_to_bytes(text)) for part in parts for _, text in _texts(part)])
 
 
-def _texts(part: _Part) -> Iterator[tuple[str, str]]:
-    for name in type(part).__slots__:
-        value = getattr(part, name)
-        if type(value) is str:
-            yield name, value
+def _texts(part: _Part) -> list[tuple[str, str]]:
+    return [(name, value) for name in type(part).__slots__ if type(value := getattr(part, name)) is str]
 
 
 def _shortened(part: _PartT) -> _PartT:

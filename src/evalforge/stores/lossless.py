@@ -13,6 +13,7 @@ import json
 import math
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 import orjson
@@ -69,7 +70,10 @@ def revive(stored: dict[str, Any]) -> Any:
     Raises:
         ValueError, TypeError, LookupError: when it holds an escape that was not written here.
     """
-    if not any(key.startswith(PREFIX) for key in stored):
+    for key in stored:
+        if key.startswith(PREFIX):
+            break
+    else:
         return stored
     if len(stored) == 1:
         [(key, inner)] = stored.items()
@@ -101,21 +105,18 @@ def loads(text: str) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    if value is None or isinstance(value, bool):
+    kind = type(value)
+    if kind is str:
+        return value if is_unicode(value) else {TEXT: _plain(text_to_bytes(value))}
+    if value is None or kind is bool:
         return value
-    if isinstance(value, str):
-        text = str(value)
-        if is_unicode(text):
-            return text
-        return {TEXT: _plain(text_to_bytes(text))}
-    if isinstance(value, int):
-        number = int(value)
-        return number if -_LARGEST_PLAIN_INT <= number <= _LARGEST_PLAIN_INT else {INTEGER: str(number)}
-    if isinstance(value, float):
-        return float(value) if math.isfinite(value) else {FLOAT: repr(float(value))}
-    if isinstance(value, Mapping):
+    if kind is dict:
         return {_key(key): _plain(inner) for key, inner in value.items()}
-    if isinstance(value, (list, tuple)):
+    if kind is int:
+        return value if -_LARGEST_PLAIN_INT <= value <= _LARGEST_PLAIN_INT else {INTEGER: str(value)}
+    if kind is float:
+        return value if math.isfinite(value) else {FLOAT: repr(value)}
+    if kind is list or kind is tuple:
         return [_plain(inner) for inner in value]
     if isinstance(value, bytes):
         return {BYTES: base64.b64encode(value).decode()}
@@ -123,15 +124,24 @@ def _plain(value: Any) -> Any:
         if value.tzinfo is None:
             raise ValueError("a stored time needs a time zone")
         return {TIME: value.isoformat()}
-    raise TypeError(f"a store cannot hold a {type(value).__name__}")
+    for base in _BASES:
+        if isinstance(value, base):
+            return _plain(base(value))  # one that somebody derived from it
+    if isinstance(value, Mapping):
+        return _plain(dict(value))
+    raise TypeError(f"a store cannot hold a {kind.__name__}")
 
 
+_BASES: tuple[Any, ...] = (str, int, float, dict, list, tuple)
+
+
+@lru_cache(maxsize=10_000)  # documents repeat their keys
 def _key(key: Any) -> str:
     if not isinstance(key, str):
         raise TypeError(f"a store cannot hold a key of type {type(key).__name__}")
     if key.startswith(PREFIX) or not is_unicode(key):
         return escaped_key(key)
-    return key
+    return str(key)
 
 
 def _original_key(key: str) -> str:

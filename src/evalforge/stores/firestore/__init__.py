@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
@@ -25,6 +26,7 @@ from evalforge.errors import SkippableError, StoreError
 from evalforge.stores import records
 from evalforge.stores.firestore import erasing, ledger, reader, upkeep, upserting
 from evalforge.stores.firestore.connection import Connection
+from evalforge.stores.firestore.ramp import Ramp
 from evalforge.stores.firestore.values import decode_fields
 from evalforge.stores.firestore.writer import replacement, union
 
@@ -39,7 +41,8 @@ class FirestoreStore:
 
     `project` None means the project of the credentials, `database` None the default one. `emulator_host` (`host:port`)
     reaches an emulator without credentials. Nothing is opened before the first call; the store belongs to the event loop
-    of that call. What is not answered within `timeout_s` seconds is a StoreUnavailableError.
+    of that call. What is not answered within `timeout_s` seconds is a StoreUnavailableError. `ramp` says how fast writes
+    may go: unless given, by Firestore's 500/50/5 rule, and on an emulator as they come.
     """
 
     def __init__(
@@ -50,8 +53,11 @@ class FirestoreStore:
         prefix: str,
         emulator_host: str | None = None,
         timeout_s: float = 30.0,
+        ramp: Ramp | None = None,
     ) -> None:
-        self._connection = Connection(project, database, emulator_host, timeout_s)
+        if ramp is None and not emulator_host:
+            ramp = Ramp(time.monotonic)
+        self._connection = Connection(project, database, emulator_host, timeout_s, ramp)
         self._captures = f"{prefix}raw_traces"
         self._checkpoints = f"{prefix}checkpoints"
         self._dead_letters = f"{prefix}dead_letters"

@@ -16,11 +16,17 @@ from google.cloud.firestore_v1.services.firestore.transports import FirestoreGrp
 
 from evalforge.errors import StoreError, StoreUnavailableError
 from evalforge.google_credentials import default_credentials
+from evalforge.stores.firestore.ramp import Ramp
 
 DEFAULT_DATABASE = "(default)"
 FIRST_DELAY_S = 0.1
 LONGEST_DELAY_S = 5.0
 RETRY_AFTER_S = 30.0
+CHUNKS_IN_FLIGHT = 8
+"""How many chunks of captures a store reads and writes at once, whoever brought them. Firestore's advice for much to write
+is many small batches at a time."""
+TURN_S = 0.005
+"""Letting others in costs about as much as half a document: after each one would be too often."""
 SCOPES = ("https://www.googleapis.com/auth/datastore",)
 
 TRANSIENT_CODES = frozenset({2, 4, 8, 10, 13, 14})
@@ -32,15 +38,21 @@ _T = TypeVar("_T")
 class Connection:
     """A lazily made client of one database; `emulator_host` is `host:port` of an emulator, which needs no credentials.
 
-    `timeout_s` bounds each call with all its repetitions. The client belongs to the event loop of the first call.
+    `timeout_s` bounds each call with all its repetitions. The client belongs to the event loop of the first call. `ramp`
+    says how fast writes may go; None is as fast as they come.
     """
 
-    def __init__(self, project: str | None, database: str | None, emulator_host: str | None, timeout_s: float) -> None:
+    def __init__(
+        self, project: str | None, database: str | None, emulator_host: str | None, timeout_s: float, ramp: Ramp | None
+    ) -> None:
         self._project = project
         self._database = database or DEFAULT_DATABASE
         self._emulator_host = emulator_host
         self._client: FirestoreAsyncClient | None = None
         self._opening = asyncio.Lock()
+        self._ramp = ramp
+        self._next_write = asyncio.Lock()
+        self.chunks = asyncio.Semaphore(CHUNKS_IN_FLIGHT)
         self.timeout_s = timeout_s
         # The emulator takes batch writes from its owner only.
         self.metadata: Sequence[tuple[str, str]] = [("authorization", "Bearer owner")] if emulator_host else []
@@ -83,6 +95,16 @@ class Connection:
                         raise
                     await asyncio.sleep(delay_s)
         raise AssertionError("the delays never end")
+
+    async def admitted(self, write_count: int) -> None:
+        """Returns when so many writes may be sent, first come, first served. However long it takes: nothing is wrong."""
+        if self._ramp is None:
+            return
+        async with self._next_write:
+            wait_s = self._ramp.take(write_count)
+            while wait_s > 0:
+                await asyncio.sleep(wait_s)
+                wait_s = self._ramp.take(write_count)
 
     async def client(self) -> FirestoreAsyncClient:
         """The client, made on first use.
@@ -143,6 +165,20 @@ class Connection:
                 f"{self}: no usable Google credentials were found: run where a service account is attached, "
                 "set GOOGLE_APPLICATION_CREDENTIALS, or set FIRESTORE_EMULATOR_HOST to use an emulator"
             ) from error
+
+
+class Turn:
+    """Somebody's turn on the event loop, who computes much: others are let in whenever it has lasted `TURN_S` seconds."""
+
+    def __init__(self) -> None:
+        self._clock = asyncio.get_running_loop().time
+        self._ends_at = self._clock() + TURN_S
+
+    async def shared(self) -> None:
+        """Lets others in, if it is time; asked between two documents."""
+        if self._clock() >= self._ends_at:
+            await asyncio.sleep(0)
+            self._ends_at = self._clock() + TURN_S
 
 
 def delays() -> Iterator[float]:

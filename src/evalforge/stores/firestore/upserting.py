@@ -14,12 +14,11 @@ from evalforge.core.ports import UpsertResult
 from evalforge.errors import SkippableError, StoreUnavailableError
 from evalforge.stores import merging
 from evalforge.stores.firestore import reader, writer
-from evalforge.stores.firestore.connection import RETRY_AFTER_S, Connection, delays
+from evalforge.stores.firestore.connection import RETRY_AFTER_S, Connection, Turn, delays
 from evalforge.stores.firestore.values import decode_fields
 from evalforge.stores.firestore.writer import Fate
 
 CAPTURES_PER_CHUNK = 50
-CHUNKS_IN_FLIGHT = 8
 
 
 @dataclass(slots=True)
@@ -51,7 +50,7 @@ class _Planned:
     """A write, the document that stands after it, and the list of the tally that its trace belongs to then."""
 
     path: str
-    write: Any
+    write: writer.Write
     document: Mapping[str, Any]
     tally: list[str]
 
@@ -69,10 +68,9 @@ async def upsert(
     tally = _Tally()
     merged = merge_by_trace(captures)
     await connection.client()
-    gate = asyncio.Semaphore(CHUNKS_IN_FLIGHT)
 
     async def one_chunk(chunk: Sequence[FailureCapture]) -> None:
-        async with gate:
+        async with connection.chunks:
             await _upsert_chunk(connection, collection, chunk, now, tally, writes=writes)
 
     chunks = (merged[at : at + CAPTURES_PER_CHUNK] for at in range(0, len(merged), CAPTURES_PER_CHUNK))
@@ -103,20 +101,22 @@ async def _upsert_chunk(
     writes: bool,
 ) -> None:
     wanted: dict[str, _Wanted] = {}
+    turn = Turn()
     for capture in captures:
+        await turn.shared()
         try:
             fitted, document = merging.fitted_document(capture)
             wanted[connection.document_path(collection, fitted.document_id)] = _Wanted(fitted, document)
         except SkippableError as error:
             tally.refused.append((capture.trace_id, error.code))
-    clock = asyncio.get_running_loop().time
-    deadline = clock() + connection.timeout_s
+    patience_s = connection.timeout_s
     for delay_s in delays():
         if not wanted:
             return
         found = await reader.read_documents(connection, list(wanted))
         planned = []
         for path, one in list(wanted.items()):
+            await turn.shared()
             try:
                 plan = _plan(path, one, found.get(path), now, tally)
             except SkippableError as error:
@@ -140,7 +140,8 @@ async def _upsert_chunk(
                 tally.refused.append((trace_id, outcome.reason))
         if wanted:
             # Somebody wrote between our read and our write: what they wrote is merged next time round.
-            if clock() + delay_s >= deadline:
+            patience_s -= delay_s
+            if patience_s <= 0:
                 raise StoreUnavailableError(
                     f"{connection}: other writers kept changing {len(wanted)} documents for {connection.timeout_s:g} s",
                     retry_after_s=RETRY_AFTER_S,
@@ -155,28 +156,21 @@ def _note(plan: _Planned, trace_id: str, tally: _Tally) -> None:
 
 def _plan(path: str, wanted: _Wanted, stored: Any, now: datetime, tally: _Tally) -> _Planned | None:
     trace_id = wanted.capture.trace_id
-    try:
-        if stored is None:
-            created = {**wanted.document, **merging.created_fields(now)}
-            return _Planned(path, writer.creation(path, created), created, tally.created)
-        if reader.has_expired(stored, now):
-            created = {**wanted.document, **merging.created_fields(now)}
-            return _Planned(path, writer.replacement(path, created, stored.update_time), created, tally.created)
-        if reader.text_in(stored, "fingerprint") == wanted.document["fingerprint"]:
-            tally.unchanged.append(trace_id)
-            tally.note_stored(trace_id, wanted.document)
-            return None
-        facts = _decoded(stored)
-        merged = merging.merged_document(wanted.capture, facts)
-        if merged is None:
-            tally.unchanged.append(trace_id)
-            tally.note_stored(trace_id, facts)
-            return None
-        return _Planned(path, writer.update(path, {**merged, "updated_at": now}, stored.update_time), merged, tally.updated)
-    except (TypeError, ValueError) as error:
-        raise SkippableError(
-            f"a capture has no stored form: {type(error).__name__}", code=merging.NOT_REPRESENTABLE
-        ) from error
+    if stored is None or reader.has_expired(stored, now):
+        created = {**wanted.document, **merging.created_fields(now)}
+        write = writer.creation(path, created) if stored is None else writer.replacement(path, created, stored.update_time)
+        return _Planned(path, write, created, tally.created)
+    if reader.text_in(stored, "fingerprint") == wanted.document["fingerprint"]:
+        tally.unchanged.append(trace_id)
+        tally.note_stored(trace_id, wanted.document)
+        return None
+    facts = _decoded(stored)
+    merged = merging.merged_document(wanted.capture, facts)
+    if merged is None:
+        tally.unchanged.append(trace_id)
+        tally.note_stored(trace_id, facts)
+        return None
+    return _Planned(path, writer.update(path, {**merged, "updated_at": now}, stored.update_time), merged, tally.updated)
 
 
 def _decoded(stored: Any) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Any
 
 from google.cloud.firestore_v1.types import document as document_types
@@ -36,7 +37,7 @@ def encode_fields(target: Any, document: Mapping[str, Any]) -> None:
         ValueError: for a time without a time zone.
     """
     for name, value in document.items():
-        encode(target[name], value)
+        _ENCODERS[type(value)](target[name], value, 1)
 
 
 def encode(target: Any, value: Any, level: int = 1) -> None:
@@ -45,29 +46,7 @@ def encode(target: Any, value: Any, level: int = 1) -> None:
     Raises:
         TypeError, ValueError: as `encode_fields`.
     """
-    if isinstance(value, str):
-        _encode_text(target, value)
-    elif value is None:
-        target.null_value = 0
-    elif isinstance(value, bool):
-        target.boolean_value = value
-    elif isinstance(value, int):
-        if -(2**63) <= value < 2**63:
-            target.integer_value = value
-        else:
-            target.map_value.fields[lossless.INTEGER].string_value = str(int(value))
-    elif isinstance(value, float):
-        target.double_value = value
-    elif isinstance(value, Mapping):
-        _encode_map(target, value, level)
-    elif isinstance(value, (list, tuple)):
-        _encode_array(target, value, level)
-    elif isinstance(value, bytes):
-        target.bytes_value = value
-    elif isinstance(value, datetime):
-        _encode_time(target, value)
-    else:
-        raise TypeError(f"a store cannot hold a {type(value).__name__}")
+    _ENCODERS[type(value)](target, value, level)
 
 
 def decode_fields(fields: Any) -> dict[str, Any]:
@@ -121,10 +100,15 @@ def time_of(timestamp: Any) -> datetime:
     return _EPOCH + timedelta(seconds=timestamp.seconds, microseconds=timestamp.nanos // 1_000)
 
 
+@lru_cache(maxsize=10_000)  # documents repeat their keys
 def stored_key(key: str) -> str | None:
-    """The key that Firestore takes for `key`: itself, its escape, or None when even that is too long or not Unicode."""
-    if key and not key.startswith((lossless.PREFIX, "__")) and len(key) <= LONGEST_KEY_BYTES // 4 and key.isascii():
-        return key
+    """The key that Firestore takes for `key`: itself, its escape, or None when even that is too long or not Unicode.
+
+    Raises:
+        TypeError: the key is no string.
+    """
+    if not isinstance(key, str):
+        raise TypeError("a store cannot hold a key that is no string")
     if lossless.is_unicode(key) and key and not key.startswith(lossless.PREFIX) and not _is_reserved(key):
         stored = key
     else:
@@ -137,40 +121,69 @@ def _is_reserved(key: str) -> bool:
     return len(key) >= 4 and key.startswith("__") and key.endswith("__")
 
 
-def _encode_text(target: Any, text: str) -> None:
-    if lossless.is_unicode(text):
-        target.string_value = text
+# -- one encoder for each type
+
+
+def _encode_none(target: Any, value: None, level: int) -> None:
+    target.null_value = 0
+
+
+def _encode_bool(target: Any, value: bool, level: int) -> None:
+    target.boolean_value = value
+
+
+def _encode_int(target: Any, value: int, level: int) -> None:
+    if -(2**63) <= value < 2**63:
+        target.integer_value = value
     else:
+        target.map_value.fields[lossless.INTEGER].string_value = str(int(value))
+
+
+def _encode_float(target: Any, value: float, level: int) -> None:
+    target.double_value = value
+
+
+def _encode_text(target: Any, text: str, level: int) -> None:
+    try:
+        target.string_value = text
+    except UnicodeEncodeError:
         target.map_value.fields[lossless.TEXT].bytes_value = lossless.text_to_bytes(text)
 
 
-def _encode_time(target: Any, instant: datetime) -> None:
+def _encode_bytes(target: Any, value: bytes, level: int) -> None:
+    target.bytes_value = value
+
+
+def _encode_time(target: Any, instant: datetime, level: int) -> None:
     if instant.tzinfo is None:
         raise ValueError("a stored time needs a time zone")
     since = instant - _EPOCH
-    target.timestamp_value.seconds = since.days * 86_400 + since.seconds
-    target.timestamp_value.nanos = since.microseconds * 1_000
+    timestamp = target.timestamp_value
+    timestamp.seconds = since.days * 86_400 + since.seconds
+    timestamp.nanos = since.microseconds * 1_000
 
 
 def _encode_map(target: Any, value: Mapping[str, Any], level: int) -> None:
     if level >= DEEPEST_LEVEL:
         target.map_value.fields[lossless.JSON].string_value = lossless.dumps(value)
         return
-    if not all(isinstance(key, str) for key in value):
-        raise TypeError("a store cannot hold a key that is no string")
-    keys = [stored_key(key) for key in value]
     target.map_value.SetInParent()
     fields = target.map_value.fields
-    if None in keys:
-        entries = fields[lossless.ENTRIES].array_value
-        entries.SetInParent()
-        for key, inner in value.items():
-            entry = entries.values.add().map_value.fields
-            _encode_text(entry["key"], key)
-            encode(entry["value"], inner, level + 3)
-        return
-    for stored, inner in zip(keys, value.values(), strict=True):
-        encode(fields[stored], inner, level + 1)
+    for key, inner in value.items():
+        stored = stored_key(key)
+        if stored is None:
+            fields.clear()
+            _encode_entries(fields[lossless.ENTRIES], value, level)
+            return
+        _ENCODERS[type(inner)](fields[stored], inner, level + 1)
+
+
+def _encode_entries(target: Any, value: Mapping[str, Any], level: int) -> None:
+    target.array_value.SetInParent()
+    for key, inner in value.items():
+        entry = target.array_value.values.add().map_value.fields
+        _encode_text(entry["key"], key, level + 3)
+        encode(entry["value"], inner, level + 3)
 
 
 def _encode_array(target: Any, value: list[Any] | tuple[Any, ...], level: int) -> None:
@@ -178,9 +191,39 @@ def _encode_array(target: Any, value: list[Any] | tuple[Any, ...], level: int) -
         target.map_value.fields[lossless.JSON].string_value = lossless.dumps(value)
         return
     target.array_value.SetInParent()
+    add = target.array_value.values.add
     for inner in value:
-        element = target.array_value.values.add()
-        if isinstance(inner, (list, tuple)):
-            _encode_array(element.map_value.fields[lossless.ARRAY], inner, level + 2)
+        encoder = _ENCODERS[type(inner)]
+        if encoder is _encode_array:
+            _encode_array(add().map_value.fields[lossless.ARRAY], inner, level + 2)
         else:
-            encode(element, inner, level + 1)
+            encoder(add(), inner, level + 1)
+
+
+_Encoder = Callable[[Any, Any, int], None]
+
+
+class _Encoders(dict[type, _Encoder]):
+    """How each type is encoded; a type that is met for the first time as the first of these that it is a kind of."""
+
+    def __missing__(self, kind: type) -> _Encoder:
+        for base, encoder in _BY_BASE.items():
+            if issubclass(kind, base):
+                self[kind] = encoder
+                return encoder
+        raise TypeError(f"a store cannot hold a {kind.__name__}")
+
+
+_BY_BASE: Mapping[type, _Encoder] = {
+    str: _encode_text,
+    type(None): _encode_none,
+    bool: _encode_bool,  # an int too, so it comes first
+    int: _encode_int,
+    float: _encode_float,
+    Mapping: _encode_map,
+    list: _encode_array,
+    tuple: _encode_array,
+    bytes: _encode_bytes,
+    datetime: _encode_time,
+}
+_ENCODERS = _Encoders()

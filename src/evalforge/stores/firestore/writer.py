@@ -2,12 +2,14 @@
 
 Never the library's BulkWriter, which drops whole batches in silence, and never transactions, which hold locks (both
 measured). Each write carries a precondition, so that a concurrent writer shows as a conflict and is never overwritten.
+Documents are encoded in the request that takes them, and not before it is their turn: what waits is no copy of anything.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
@@ -16,23 +18,27 @@ from google.api_core import exceptions as google_errors
 from google.cloud.firestore_v1 import types
 
 from evalforge.errors import StoreError, StoreUnavailableError
-from evalforge.stores.firestore.connection import RETRY_AFTER_S, TRANSIENT_CODES, Connection, delays
+from evalforge.stores.firestore.connection import RETRY_AFTER_S, TRANSIENT_CODES, Connection, Turn, delays
 from evalforge.stores.firestore.values import encode_fields
+from evalforge.stores.merging import NOT_REPRESENTABLE
 
 WRITES_PER_BATCH = 50
-BATCH_BYTES = 3_500_000
-"""Below the emulator's 4 MiB, and Firestore's own 10 MiB. Source: https://firebase.google.com/docs/firestore/quotas"""
+BATCH_BYTES = 1_500_000
+"""One document may be larger. Below the emulator's 4 MiB, and Firestore's own 10 MiB: it bounds memory, times the batches
+in flight. Source: https://firebase.google.com/docs/firestore/quotas"""
 DOCUMENT_BYTES = 2_000_000
 """A document of so many protobuf bytes is beyond Firestore's 1 MiB however it counts, and is not sent."""
 
 INVALID = "invalid_document"
 TOO_LARGE = "document_too_large"
 
-PbWrite: Any = types.Write.pb(types.Write()).__class__
 PbBatchWriteRequest: Any = types.BatchWriteRequest.pb(types.BatchWriteRequest()).__class__
 
 _OK, _INVALID_ARGUMENT, _NOT_FOUND, _ALREADY_EXISTS, _PERMISSION_DENIED, _FAILED_PRECONDITION = 0, 3, 5, 6, 7, 9
 _CONFLICTS = frozenset({_NOT_FOUND, _ALREADY_EXISTS, _FAILED_PRECONDITION})
+
+Write = Callable[[Any], None]
+"""One write: fills the protobuf Write that it is given. TypeError or ValueError says that a document has no stored form."""
 
 
 class Fate(Enum):
@@ -52,66 +58,72 @@ class Outcome:
     update_time: Any = None
 
 
-def creation(path: str, document: Mapping[str, Any]) -> Any:
-    """The write that makes a document, and conflicts where there is one.
+def creation(path: str, document: Mapping[str, Any]) -> Write:
+    """The write that makes a document, and conflicts where there is one."""
 
-    Raises:
-        TypeError, ValueError: when the document has no stored form.
-    """
-    write = replacement(path, document)
-    write.current_document.exists = False
-    return write
+    def fill(write: Any) -> None:
+        _set(write, path, document)
+        write.current_document.exists = False
+
+    return fill
 
 
-def replacement(path: str, document: Mapping[str, Any], update_time: Any = None) -> Any:
-    """The write that puts the document in place of whatever is there; with `update_time`, only of that version.
+def replacement(path: str, document: Mapping[str, Any], update_time: Any = None) -> Write:
+    """The write that puts the document in place of whatever is there; with `update_time`, only of that version."""
 
-    Raises:
-        TypeError, ValueError: when the document has no stored form.
-    """
-    write = PbWrite()
+    def fill(write: Any) -> None:
+        _set(write, path, document)
+        _guard(write, update_time)
+
+    return fill
+
+
+def update(path: str, fields: Mapping[str, Any], update_time: Any) -> Write:
+    """The write that sets these fields of that version of a document, and touches no other field."""
+
+    def fill(write: Any) -> None:
+        _set(write, path, fields)
+        write.update_mask.field_paths.extend(sorted(fields))
+        _guard(write, update_time)
+
+    return fill
+
+
+def deletion(path: str, update_time: Any = None) -> Write:
+    """The write that deletes a document, there or not; with `update_time`, only that version of it."""
+
+    def fill(write: Any) -> None:
+        write.delete = path
+        _guard(write, update_time)
+
+    return fill
+
+
+def union(path: str, field: str, values: Iterable[str]) -> Write:
+    """The write that adds strings to an array field as to a set, atomically, whatever is there."""
+
+    def fill(write: Any) -> None:
+        write.update.name = path
+        write.update_mask.SetInParent()
+        transform = write.update_transforms.add()
+        transform.field_path = field
+        for value in values:
+            transform.append_missing_elements.values.add().string_value = value
+
+    return fill
+
+
+def _set(write: Any, path: str, document: Mapping[str, Any]) -> None:
     write.update.name = path
     encode_fields(write.update.fields, document)
-    return _guarded(write, update_time)
 
 
-def update(path: str, fields: Mapping[str, Any], update_time: Any) -> Any:
-    """The write that sets these fields of that version of a document, and touches no other field.
-
-    Raises:
-        TypeError, ValueError: when a field has no stored form.
-    """
-    write = replacement(path, fields, update_time)
-    write.update_mask.field_paths.extend(sorted(fields))
-    return write
-
-
-def deletion(path: str, update_time: Any = None) -> Any:
-    """The write that deletes a document, there or not; with `update_time`, only that version of it."""
-    write = PbWrite()
-    write.delete = path
-    return _guarded(write, update_time)
-
-
-def union(path: str, field: str, values: Iterable[str]) -> Any:
-    """The write that adds strings to an array field as to a set, atomically, whatever is there."""
-    write = PbWrite()
-    write.update.name = path
-    write.update_mask.SetInParent()
-    transform = write.update_transforms.add()
-    transform.field_path = field
-    for value in values:
-        transform.append_missing_elements.values.add().string_value = value
-    return write
-
-
-def _guarded(write: Any, update_time: Any) -> Any:
+def _guard(write: Any, update_time: Any) -> None:
     if update_time is not None:
         write.current_document.update_time.CopyFrom(update_time)
-    return write
 
 
-async def write_all(connection: Connection, writes: Sequence[Any]) -> list[Outcome]:
+async def write_all(connection: Connection, writes: Sequence[Write]) -> list[Outcome]:
     """The outcome of each write, in order; at most one write per document.
 
     Raises:
@@ -119,64 +131,98 @@ async def write_all(connection: Connection, writes: Sequence[Any]) -> list[Outco
         StoreError: permission denied.
     """
     outcomes: dict[int, Outcome] = {}
-    for batch in _batches(writes, outcomes):
-        outcomes.update(await _write_batch(connection, batch))
+    todo = deque(enumerate(writes))
+    while todo:
+        batch = await _filled(connection, todo, outcomes)
+        if batch.positions:
+            outcomes |= await _write_batch(connection, batch)
     return [outcomes[position] for position in range(len(writes))]
 
 
-_Batch = dict[int, Any]
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """A request, and which write each of its own is."""
+
+    request: Any
+    positions: list[int]
+
+    def only(self, places: Iterable[int]) -> _Batch:
+        """Another request, with the writes at these places of this one."""
+        chosen = list(places)
+        request = PbBatchWriteRequest(
+            database=self.request.database, writes=[self.request.writes[place] for place in chosen]
+        )
+        return _Batch(request, [self.positions[place] for place in chosen])
 
 
-def _batches(writes: Sequence[Any], outcomes: dict[int, Outcome]) -> Iterable[_Batch]:
-    batch: _Batch = {}
+async def _filled(connection: Connection, todo: deque[tuple[int, Write]], outcomes: dict[int, Outcome]) -> _Batch:
+    """As many of the first writes as a batch takes, encoded; those that can be in none have an outcome instead."""
+    batch = _Batch(PbBatchWriteRequest(database=connection.database_path), [])
+    writes = batch.request.writes
     batch_bytes = 0
-    for position, write in enumerate(writes):
-        size = write.ByteSize()
+    turn = Turn()
+    while todo and len(batch.positions) < WRITES_PER_BATCH:
+        await turn.shared()
+        position, fill = todo[0]
+        write = writes.add()
+        try:
+            fill(write)
+            size = write.ByteSize()
+        except (TypeError, ValueError):
+            outcomes[position] = Outcome(Fate.REFUSED, NOT_REPRESENTABLE)
+            size = 0
         if size > DOCUMENT_BYTES:
             outcomes[position] = Outcome(Fate.REFUSED, TOO_LARGE)
-            continue
-        if batch and (batch_bytes + size > BATCH_BYTES or len(batch) == WRITES_PER_BATCH):
-            yield batch
-            batch, batch_bytes = {}, 0
-        batch[position] = write
-        batch_bytes += size
-    if batch:
-        yield batch
+        is_too_much = batch.positions and batch_bytes + size > BATCH_BYTES
+        if position in outcomes:
+            writes.pop()
+        elif is_too_much:
+            writes.pop()
+            break
+        else:
+            batch.positions.append(position)
+            batch_bytes += size
+        todo.popleft()
+    return batch
 
 
 async def _write_batch(connection: Connection, batch: _Batch) -> dict[int, Outcome]:
     clock = asyncio.get_running_loop().time
-    deadline = clock() + connection.timeout_s
+    patience_s = connection.timeout_s
     outcomes: dict[int, Outcome] = {}
-    pending = batch
     unwritten: list[int] = []
     for delay_s in delays():
+        await connection.admitted(len(batch.positions))  # takes nothing from the patience: it is us who wait
+        asked_at = clock()
         try:
-            answers = await _send(connection, pending, deadline - clock())
+            answers = await _send(connection, batch.request, patience_s)
         except StoreUnavailableError as error:
             if not unwritten:
                 raise
-            raise _not_taken(connection, len(pending), unwritten) from error  # what it answered before says more
+            raise _not_taken(connection, len(batch.positions), unwritten) from error  # what it answered before says more
         if answers is None:
             # One malformed write fails the whole request: halve until it stands alone.
-            if len(pending) == 1:
-                return outcomes | dict.fromkeys(pending, Outcome(Fate.REFUSED, INVALID))
-            for half in _halves(pending):
-                outcomes |= await _write_batch(connection, half)
+            middle, end = len(batch.positions) // 2, len(batch.positions)
+            if not middle:
+                return outcomes | {batch.positions[0]: Outcome(Fate.REFUSED, INVALID)}
+            for half in (range(middle), range(middle, end)):
+                outcomes |= await _write_batch(connection, batch.only(half))
             return outcomes
         outcomes |= {
             position: _outcome(connection, *answer)
-            for position, answer in answers.items()
+            for position, answer in zip(batch.positions, answers, strict=True)
             if answer[0] not in TRANSIENT_CODES
         }
-        pending = {position: write for position, write in pending.items() if position not in outcomes}
-        if not pending:
-            break
-        unwritten = sorted({code for code, _ in answers.values()} & TRANSIENT_CODES)
-        if clock() + delay_s >= deadline:
-            raise _not_taken(connection, len(pending), unwritten)
+        left = [place for place, (code, _) in enumerate(answers) if code in TRANSIENT_CODES]
+        if not left:
+            return outcomes
+        unwritten = sorted({answers[place][0] for place in left})
+        patience_s -= clock() - asked_at + delay_s
+        if patience_s <= 0:
+            raise _not_taken(connection, len(left), unwritten)
         await asyncio.sleep(delay_s)
-    return outcomes
+        batch = batch.only(left)
+    raise AssertionError("the delays never end")
 
 
 def _not_taken(connection: Connection, count: int, codes: Sequence[int]) -> StoreUnavailableError:
@@ -186,9 +232,8 @@ def _not_taken(connection: Connection, count: int, codes: Sequence[int]) -> Stor
     )
 
 
-async def _send(connection: Connection, batch: _Batch, patience_s: float) -> dict[int, tuple[int, Any]] | None:
+async def _send(connection: Connection, request: Any, patience_s: float) -> list[tuple[int, Any]] | None:
     """The gRPC code and the new version of each write, or None when the request as a whole was malformed."""
-    request = PbBatchWriteRequest(database=connection.database_path, writes=batch.values())
 
     async def attempt(client: Any, timeout_s: float) -> Any:
         try:
@@ -198,14 +243,14 @@ async def _send(connection: Connection, batch: _Batch, patience_s: float) -> dic
         except google_errors.InvalidArgument:
             return None
 
-    response = await connection.call(attempt, patience_s=max(0.01, patience_s))
+    response = await connection.call(attempt, patience_s=patience_s)
     if response is None:
         return None
     answer = types.BatchWriteResponse.pb(response)
+    codes = [status.code for status in answer.status]
     versions = [result.update_time for result in answer.write_results]
-    versions += [None] * (len(answer.status) - len(versions))  # a batch of which nothing was written may have none
-    codes = (status.code for status in answer.status)
-    return dict(zip(batch, zip(codes, versions, strict=True), strict=True))
+    versions += [None] * (len(codes) - len(versions))  # a batch of which nothing was written may have none
+    return list(zip(codes, versions, strict=True))
 
 
 def _outcome(connection: Connection, code: int, update_time: Any) -> Outcome:
@@ -216,9 +261,3 @@ def _outcome(connection: Connection, code: int, update_time: Any) -> Outcome:
     if code == _PERMISSION_DENIED:
         raise StoreError(f"{connection} denied a write: give the service account the role roles/datastore.user")
     return Outcome(Fate.REFUSED, INVALID if code == _INVALID_ARGUMENT else f"grpc_code_{code}")
-
-
-def _halves(batch: _Batch) -> tuple[_Batch, _Batch]:
-    entries = list(batch.items())
-    middle = len(entries) // 2
-    return dict(entries[:middle]), dict(entries[middle:])
