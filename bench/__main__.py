@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import os
 import platform
+import signal
 import sys
 import tempfile
 import time
@@ -22,7 +23,7 @@ from pathlib import Path
 from bench import report, startup
 from bench.cases.case import ROOT, Case, run
 from bench.launch import DLT_PYTHON
-from bench.plan import Bench
+from bench.plan import ROUNDS, Bench
 from tests.emulator import Emulator
 
 PAGE = ROOT / "docs" / "benchmarks.md"
@@ -32,11 +33,11 @@ SIZES = (20_000, 50_000, 100_000, 1_000_000)
 LARGE_SPANS = 20_000
 
 
-def measured(sizes: list[int], seed: int, dlt_python: Path, *, full: bool) -> report.Measured:
+def measured(sizes: list[int], seed: int, dlt_python: Path, *, rounds: int, full: bool) -> report.Measured:
     """Every figure."""
     usual = max((size for size in sizes if size < 1_000_000), default=min(sizes))
     with tempfile.TemporaryDirectory() as folder, Emulator(Path(folder)) as emulator:
-        bench = Bench(emulator.address, Path(folder), seed, dlt_python)
+        bench = Bench(emulator.address, Path(folder), seed, dlt_python, rounds)
         bench.warm_up()
         bench.whole(sizes, full=full)
         bench.late(usual)
@@ -66,11 +67,13 @@ def main() -> None:
     parser.add_argument("--full", action="store_true", help="1,000,000 spans without a query too")
     parser.add_argument("--seed", type=int, default=int(time.time()), help="another seed, other spans; the time by default")
     parser.add_argument("--dlt-python", type=Path, default=DLT_PYTHON, help="the Python that has dlt")
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help="how often a short case is repeated")
     given = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that servers and emulator end too
     if not given.dlt_python.exists():
         print(f"dlt is left out: there is no {given.dlt_python}; `make bench` installs it", file=sys.stderr)
     began = time.perf_counter()
-    found = measured(given.spans or list(SIZES), given.seed, given.dlt_python, full=given.full)
+    found = measured(given.spans or list(SIZES), given.seed, given.dlt_python, rounds=given.rounds, full=given.full)
     head = (
         f"{datetime.now(UTC):%Y-%m-%d}, {os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}; "
         f"seed {given.seed}; {(time.perf_counter() - began) / 60:.0f} minutes in all."

@@ -71,12 +71,13 @@ Entry = Callable[[BenchServer], Iterable[Key]]
 class Bench:
     """Runs cases and keeps their rows. `emulator` is its `host:port`; `folder` takes SQLite files."""
 
-    def __init__(self, emulator: str, folder: Path, seed: int, dlt_python: Path) -> None:
+    def __init__(self, emulator: str, folder: Path, seed: int, dlt_python: Path, rounds: int) -> None:
         self.rows: dict[Key, Row] = {}
         self._emulator = emulator
         self._folder = folder
         self._seed = seed
         self._dlt_python = dlt_python
+        self._rounds = rounds
 
     def warm_up(self) -> None:
         """Runs each kind of case once, unmeasured: files are read, the emulator's code is compiled."""
@@ -128,8 +129,10 @@ class Bench:
 
     def _in_turns(self, server: BenchServer, entries: Sequence[Entry]) -> None:
         left = list(entries)
-        for _ in range(ROUNDS):
-            left = [entry for entry in left if max((self.rows[key].wall_s for key in entry(server)), default=SHORT_S) < SHORT_S]
+        for _ in range(self._rounds):
+            left = [
+                entry for entry in left if max((self.rows[key].wall_s for key in entry(server)), default=SHORT_S) < SHORT_S
+            ]
 
     def _floor(self, mode: str) -> Entry:
         return lambda server: [self._measured(server, Case("floor", server.url, mode))]
@@ -146,8 +149,8 @@ class Bench:
         return [key]
 
     def _ours(self, mode: str, store: str, last: str = CHANGED) -> Entry:
-        turns = (FIRST, SECOND, CHANGED)
-        turns = turns[: turns.index(last) + 1]
+        turns = [FIRST, SECOND, CHANGED]
+        del turns[turns.index(last) + 1 :]
 
         def measure(server: BenchServer) -> list[Key]:
             name = fresh_project()
@@ -176,4 +179,3 @@ class Bench:
         row.busy_s.append(server.stats()["busy_s"] - before)
         print(f"{key.spans:>9,} {key.name} {key.mode} {store} {turn}: {figures.wall_s:.2f} s", flush=True)
         return key
-

@@ -13,7 +13,7 @@ from bench.plan import EMULATOR, FIRST, SQLITE, Key, Row
 from bench.report import points
 
 mpl.use("svg")
-from matplotlib import pyplot  # noqa: E402 - after the backend is chosen
+from matplotlib import pyplot
 
 _GREY = "#808080"
 _COLOURS = {"query": "#1f77b4", "auto": "#2ca02c", "scan": "#d9730d"}
@@ -53,7 +53,9 @@ def _wall_time(rows: Iterable[Row], path: Path) -> None:
         fit = fitted(found)
         if fit is not None:
             line = [fit.fixed + fit.slope * size for size in sizes]
-            axes.plot(sizes, line, "-", color=_COLOURS[mode], linewidth=1, label=f"{fit.slope * 1e6:.0f} µs per span in the window")
+            axes.plot(
+                sizes, line, "-", color=_COLOURS[mode], linewidth=1, label=f"{fit.slope * 1e6:.0f} µs per span in the window"
+            )
     axes.set(xscale="log", yscale="log", xlabel="spans in the window", ylabel="first run, wall s")
     axes.legend()
     _save(figure, path)

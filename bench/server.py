@@ -64,7 +64,13 @@ class Answers:
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise Asked(400, f"{type(error).__name__}: {error}") from error
         after = b"null" if found.after is None else b'{"after":"%d"}' % found.after
-        answer = [b'{"data":[', *found.parts, b'],"meta":{"elapsed":1,"request_id":"bench","status":"done","page":', after, b"}}"]
+        answer = [
+            b'{"data":[',
+            *found.parts,
+            b'],"meta":{"elapsed":1,"request_id":"bench","status":"done","page":',
+            after,
+            b"}}",
+        ]
         self.busy_s += time.thread_time() - began
         return answer
 

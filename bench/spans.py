@@ -57,7 +57,7 @@ _REASONS = (
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """What is in the window: how many spans, one failing in each `every` of them, how big one is, and when the last began."""
+    """What is in the window: how many spans, one failing in `every` of them, how big one is, and when the last began."""
 
     spans: int
     every: int

@@ -68,8 +68,8 @@ def _answers(folder: Path) -> None:
         "PII_SALT": "bench-0nly-kZ8vQ2mX7pL4wR9tB6nJ3hG5yT",
     }
     command = [sys.executable, "-m", "src.ingestion.main"]
-    silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    with subprocess.Popen(command, cwd=ROOT, env=environment, **silent) as process:
+    silent = subprocess.DEVNULL
+    with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=silent, stderr=silent) as process:
         deadline = time.monotonic() + PATIENCE_S
         while not _is_answered(port):
             if process.poll() is not None or time.monotonic() > deadline:

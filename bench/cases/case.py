@@ -21,7 +21,7 @@ LOOKBACK_MS = 24 * 3_600_000
 class Case:
     """What to do: `name` is in the table of `bench.cases.__main__`, `url` the bench server's.
 
-    `mode` is query, auto or scan; `store` a CAPTURE_STORE; `emulator` its `host:port` where that is Firestore, with `project`.
+    `mode` is query, auto or scan; `store` a CAPTURE_STORE; `emulator` its `host:port` if that is Firestore, and `project`.
     """
 
     name: str
@@ -53,10 +53,10 @@ def measured(prepared: Callable[[], dict[str, Any]]) -> Figures:
 
 def peak_mb() -> float:
     """The most memory that this process ever held, in MB."""
-    if sys.platform == "linux":
+    status = Path("/proc/self/status")
+    if status.exists():
         # Not ru_maxrss: on Linux a process begins with what the one that started it had.
-        status = Path("/proc/self/status").read_text()
-        return int(status.partition("VmHWM:")[2].split()[0]) / 1024
+        return int(status.read_text().partition("VmHWM:")[2].split()[0]) / 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 

@@ -19,7 +19,7 @@ _UNLIMITED = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_l
 
 
 class Door(grpc.GenericRpcHandler):  # type: ignore[misc]  # the library gives it no types
-    """Passes every call on to the emulator and counts the documents that Firestore would bill: `reads`, `writes`, `deletes`."""
+    """Passes every call on to the emulator, and counts the documents that Firestore would bill."""
 
     def __init__(self, emulator: str) -> None:
         self._channel = grpc.aio.insecure_channel(emulator, options=_UNLIMITED)

@@ -17,7 +17,8 @@ def test_the_exponent_is_that_of_the_power_law(power: float, exponent: float) ->
 def test_a_line_with_a_fixed_cost_gives_both_and_an_exponent_below_one() -> None:
     fit = fitted([(size, 2.0 + 0.001 * size) for size in (1_000, 5_000, 50_000)])
     assert fit is not None
-    assert (fit.slope, fit.fixed) == (pytest.approx(0.001), pytest.approx(2.0))
+    assert fit.slope == pytest.approx(0.001)
+    assert fit.fixed == pytest.approx(2.0)
     assert 0 < fit.exponent < 1
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import orjson
@@ -51,11 +52,9 @@ def test_sub_windows_part_the_window(spans: Spans) -> None:
     edges = [FROM_MS - 5, FROM_MS + 1, FROM_MS + SPREAD_MS // 3, FROM_MS + SPREAD_MS // 2 + 17, TO_MS + 99]
     for query in ("", "@status:error"):
         whole = asked(spans, FROM_MS, TO_MS, query=query)
-        parts = [
-            asked(spans, from_ms, to_ms, query=query, limit=70) for from_ms, to_ms in zip(edges, edges[1:], strict=False)
-        ]
+        parts = [asked(spans, from_ms, to_ms, query=query, limit=70) for from_ms, to_ms in pairwise(edges)]
         assert [item for part in parts for item in part] == whole
-        for part, from_ms, to_ms in zip(parts, edges, edges[1:], strict=False):
+        for part, (from_ms, to_ms) in zip(parts, pairwise(edges), strict=True):
             assert all(from_ms * MS_NS <= item["attributes"]["start_ns"] < to_ms * MS_NS for item in part)
 
 
