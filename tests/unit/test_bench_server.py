@@ -76,10 +76,9 @@ def test_spans_have_about_the_size_that_was_asked_for(spans: Spans) -> None:
     assert 0.8 * LOAD.span_bytes < sum(sizes) / len(sizes) < 1.2 * LOAD.span_bytes
 
 
-def test_a_change_gives_some_failing_spans_other_scores() -> None:
-    spans = Spans(LOAD)
+def test_a_change_gives_some_failing_spans_other_scores(spans: Spans, monkeypatch: pytest.MonkeyPatch) -> None:
     before = asked(spans, FROM_MS, TO_MS)
-    spans.changed = 0.1
+    monkeypatch.setattr(spans, "changed", 0.1)
     changed = [old for old, new in zip(before, asked(spans, FROM_MS, TO_MS), strict=True) if old != new]
     assert 0 < len(changed) < 0.3 * LOAD.failing
     assert all(parse_llm_obs(item) and "quality_score" in item["attributes"]["evaluation"] for item in changed)
