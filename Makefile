@@ -51,10 +51,12 @@ advisories: $(BIN)/.dev  ## known vulnerabilities of what is locked; OSV_URL=...
 
 $(BIN)/.bench: $(BIN)/.dev
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[bench]'
+	@test -x $(VENV)/dlt/bin/python || $(PYTHON) -m venv $(VENV)/dlt
+	@$(VENV)/dlt/bin/python -m pip install --quiet --disable-pip-version-check -e '.[bench-dlt]'
 	@touch $@
 
-bench: $(BIN)/.bench  ## measure, as ratios in one run, into docs/benchmarks.md
-	$(BIN)/python -m bench
+bench: $(BIN)/.bench  ## measure, as ratios in one run, into docs/benchmarks.md; FULL=1 scans 1,000,000 spans too
+	$(BIN)/python -m bench $(if $(FULL),--full)
 	$(BIN)/python -m bench.sandbox
 	$(BIN)/python -m bench privacy
 
