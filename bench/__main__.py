@@ -87,6 +87,9 @@ async def ours(url: str, store: str, mode: str) -> dict[str, Any]:
     """One run of the pipeline into `store`."""
     from evalforge import bootstrap
     from evalforge.config import Settings
+    from evalforge.garbage import collect_seldom
+
+    collect_seldom()  # as `evalforge.cli.main` begins
 
     settings = Settings.from_environment(
         {
