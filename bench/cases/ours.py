@@ -10,6 +10,7 @@ from bench.cases.case import Case
 from bench.spans import EVALUATORS
 from evalforge import bootstrap
 from evalforge.config import Settings
+from evalforge.garbage import collect_seldom
 
 
 def settings_of(case: Case, **others: str) -> Settings:
@@ -48,5 +49,6 @@ def prepared(case: Case) -> Callable[[], dict[str, Any]]:
     """Runs with the store's libraries imported."""
     if case.emulator:
         import evalforge.stores.firestore  # noqa: F401
+    collect_seldom()  # as the command line and the service begin
     settings = settings_of(case)
     return lambda: asyncio.run(ingest(settings))

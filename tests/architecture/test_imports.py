@@ -12,6 +12,7 @@ PACKAGE = Path(__file__).parents[2] / "src" / "evalforge"
 
 RANKS = {
     "errors": 0,
+    "garbage": 0,
     "core": 1,
     "config": 2,
     "events": 2,

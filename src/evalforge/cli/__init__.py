@@ -13,6 +13,7 @@ import click
 
 from evalforge import __version__, errors
 from evalforge.core.inert import inert_text
+from evalforge.garbage import collect_seldom
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +130,7 @@ def cli() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and gives its exit code. An error is one clear message on standard error, never a traceback."""
+    collect_seldom()
     try:
         result = cli.main(args=arguments, prog_name="evalforge", standalone_mode=False)
     except click.ClickException as error:

@@ -6,9 +6,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import IntEnum, StrEnum
+from itertools import product
+from operator import itemgetter
 from typing import Literal
 
 from evalforge.core.span import Evaluation, Json, Span
@@ -242,7 +244,21 @@ Source: Datadog's agentless intake replaces the dots in tag keys; evaluator name
 """
 
 _BRANCHES = frozenset(path[:dot] for path in DOTTED_SPELLINGS for dot in range(len(path)) if path[dot] == ".")
-_HEADS = frozenset(path.partition(".")[0] for path in DOTTED_SPELLINGS)
+_LOOKED_FOR = _BRANCHES.union(DOTTED_SPELLINGS)
+_beginning_of = itemgetter(slice(4))
+
+
+def _beginnings(keys: Iterable[str]) -> frozenset[str]:
+    """What text may begin with that is one of these keys when it is in lower case."""
+    begun: set[str] = set()
+    for beginning in map(_beginning_of, keys):
+        # Of all letters that are not ASCII's own, one alone has its lower case there: the sign for kelvin.
+        ways = ({letter, letter.upper(), "\u212a"} if letter == "k" else {letter, letter.upper()} for letter in beginning)
+        begun.update(map("".join, product(*ways)))
+    return frozenset(begun)
+
+
+_TAG_BEGINNINGS = _beginnings(SPELLINGS)
 _LONGEST_LABEL = max(len(label) for rule in RULES for label in rule.labels)
 _WORDS_OF_TRUTH = {"true": True, "false": False}
 
@@ -254,28 +270,66 @@ def find_signals(span: Span, thresholds: Thresholds) -> tuple[Signal, ...]:
     (nested or dotted). Numbers may be strings, booleans may be words; NaN, infinities and nonsense are no signal.
     The span's application decides which scores apply.
     """
-    thresholds = thresholds.of(span.application)
+    if thresholds.applications:
+        thresholds = thresholds.of(span.application)
     found: list[Signal] = []
-    if span.status == "error":
-        found.append(_signal(FailureType.EXECUTION_ERROR, Severity.MEDIUM, span, "status", "error", "error", "status is"))
-    for evaluation in span.evaluations:
-        found.extend(_of_evaluation(evaluation, span, thresholds))
     for place, values in (
         ("metadata", span.metadata),
         ("metrics", span.metrics),
         ("attributes", span.attributes),
     ):
-        if values:
+        if values and not _LOOKED_FOR.isdisjoint(values):
             for name, rule, path, value in _named_values(values):
-                found.extend(_of_named_value(name, rule, f"{place}.{path}", value, span, thresholds))
+                signal = _of_named_value(name, rule, f"{place}.{path}", value, span, thresholds)
+                if signal is not None:
+                    found.append(signal)
+    if not span.is_plain:
+        found.extend(_beyond_named_values(span, thresholds))
+    if len(found) > 1:
+        found.sort(key=rank, reverse=True)
+    return tuple(found)
+
+
+def _beyond_named_values(span: Span, thresholds: Thresholds) -> Iterator[Signal]:
+    """The signals of what `Span.is_plain` speaks of: status, evaluations, tags."""
+    if span.status == "error":
+        yield _signal(FailureType.EXECUTION_ERROR, Severity.MEDIUM, span, "status", "error", "error", "status is")
+    for evaluation in span.evaluations:
+        yield from _of_evaluation(evaluation, span, thresholds)
     for key, value in span.tags:
         row = SPELLINGS.get(key) or SPELLINGS.get(key.lower())
         if row is not None:
             name, rule = row
-            found.extend(_of_named_value(name, rule, f"tags.{key.lower()}", value, span, thresholds))
-    if len(found) > 1:
-        found.sort(key=rank, reverse=True)
-    return tuple(found)
+            signal = _of_named_value(name, rule, f"tags.{key.lower()}", value, span, thresholds)
+            if signal is not None:
+                yield signal
+
+
+def is_plain_evaluation(name: str, assessment: Json) -> bool:
+    """Whether no rule fires on an evaluation with this name and assessment, whatever else it says and whatever thresholds.
+
+    False where only a closer look tells. `assessment` is as received, of any type.
+    """
+    row = SPELLINGS.get(name)
+    if not isinstance(assessment, str):
+        return row is None
+    verdict = assessment.lower()
+    return verdict != "fail" if row is None else verdict == "pass" and row[1].bound is None
+
+
+def are_plain_tags(tags: Json) -> bool:
+    """Whether no rule fires on these tags, whatever their values: a list of `key:value` whose keys no rule looks for.
+
+    False where only a closer look tells: keys that begin as one of the table's does, and any other form of tags.
+    """
+    if tags is None:
+        return True
+    if type(tags) is not list:
+        return False
+    try:
+        return _TAG_BEGINNINGS.isdisjoint(map(_beginning_of, tags))
+    except (TypeError, LookupError):  # something among them is no text
+        return False
 
 
 def rank(signal: Signal) -> tuple[int, int, str, str, str, str, str]:
@@ -342,7 +396,7 @@ def _values_named(wanted: str, span: Span) -> Iterator[tuple[str, Json]]:
 def _named_values(values: Mapping[str, Json]) -> Iterator[tuple[str, Rule, str, Json]]:
     """(name, rule, path, value) of each value in the mapping that a rule looks for, nested or dotted."""
     for key, value in values.items():
-        if isinstance(key, str) and key.partition(".")[0] in _HEADS:
+        if key in _LOOKED_FOR:
             yield from _below(key, value)
 
 
@@ -373,39 +427,42 @@ def _of_evaluation(evaluation: Evaluation, span: Span, thresholds: Thresholds) -
         yield _signal(failure_type, severity, span, place, evaluation.value, "fail", "assessment is")
     if row is not None:
         name, rule = row
-        for signal in _of_named_value(name, rule, place, evaluation.value, span, thresholds):
-            is_number = rule.bound is not None and signal.comparison == rule.bound.op
-            if assessment == "pass" and not is_number:
-                continue
-            if not is_number and evaluation.value_kind == "score" and not isinstance(evaluation.value, bool):
-                continue  # a bare score of 1 does not say in which direction it counts
-            yield signal
+        signal = _of_named_value(name, rule, place, evaluation.value, span, thresholds)
+        if signal is None:
+            return
+        is_number = rule.bound is not None and signal.comparison == rule.bound.op
+        if assessment == "pass" and not is_number:
+            return
+        if not is_number and evaluation.value_kind == "score" and not isinstance(evaluation.value, bool):
+            return  # a bare score of 1 does not say in which direction it counts
+        yield signal
 
 
 def _is_no_verdict(evaluation: Evaluation) -> bool:
     return isinstance(evaluation.status, str) and evaluation.status.upper() == "ERROR"
 
 
-def _of_named_value(name: str, rule: Rule, place: str, value: Json, span: Span, thresholds: Thresholds) -> Iterator[Signal]:
+def _of_named_value(name: str, rule: Rule, place: str, value: Json, span: Span, thresholds: Thresholds) -> Signal | None:
     if value is None or name in thresholds.ignored_evaluations:
-        return
+        return None
     if rule.bound is not None:
         number = number_of(value)
         if number is not None:
             limit = rule.bound.limit_in(thresholds)
-            if rule.type is FailureType.HTTP_ERROR and not _is_status_code(number):
-                return
-            if rule.bound.is_met(number, limit):
-                if number == int(number) and rule.type is FailureType.HTTP_ERROR:
-                    number = int(number)
-                yield _signal(rule.type, _severity(rule, number, limit), span, place, number, limit, rule.bound.op)
-            return
+            if not rule.bound.is_met(number, limit):
+                return None
+            if rule.type is FailureType.HTTP_ERROR:
+                if not _is_status_code(number):
+                    return None
+                number = int(number)
+            return _signal(rule.type, _severity(rule, number, limit), span, place, number, limit, rule.bound.op)
     if rule.truth and _is_true(value):
-        yield _signal(rule.type, rule.severity, span, place, True, True, "is")
-    elif isinstance(value, str) and rule.labels:
+        return _signal(rule.type, rule.severity, span, place, True, True, "is")
+    if isinstance(value, str) and rule.labels:
         label = normal_label(value)
         if label in rule.labels:
-            yield _signal(rule.type, rule.severity, span, place, label, label, "is")
+            return _signal(rule.type, rule.severity, span, place, label, label, "is")
+    return None
 
 
 def _severity(rule: Rule, number: float, limit: float) -> Severity:

@@ -42,6 +42,9 @@ class Span:
     `received_start` and `received_duration` are the same two as they came. `tags` are (key, value) pairs in order, since
     keys repeat; a tag without a colon has the value "". `metadata`, `metrics` and `attributes` (what APM calls custom) are
     mappings as received, `extra` the top-level attributes that no field here names.
+
+    `is_plain` is the source's word that no rule can fire on status, evaluations and tags, whatever the thresholds (see
+    `signals.is_plain_evaluation` and `signals.are_plain_tags`): those who judge need not look at them.
     """
 
     source: str
@@ -72,3 +75,4 @@ class Span:
     received_start: Json = None
     received_duration: Json = None
     extra: Mapping[str, Json] = field(default_factory=dict)
+    is_plain: bool = field(default=False, compare=False, repr=False)

@@ -18,6 +18,7 @@ from evalforge import __version__
 from evalforge.config import Settings, one_setting
 from evalforge.errors import MissingRoleError, SettingsError
 from evalforge.events import configure_logging, emit
+from evalforge.garbage import collect_seldom
 from evalforge.service.access import Open
 from evalforge.service.auth import Callers, Gate
 from evalforge.service.envelope import Envelope
@@ -98,6 +99,7 @@ def serve(environment: Mapping[str, str] | None = None, *, host: str | None = No
     A host that is not loopback is refused unless the settings name callers, or a platform that checks them. A run that is
     going on when the process is told to stop ends at its next page.
     """
+    collect_seldom()
     host = host or one_setting("HOST", "127.0.0.1", environment)
     port = one_setting("PORT", 8000, environment) if port is None else port
     configure_logging(log_form(environment))

@@ -105,7 +105,7 @@ class SearchRequest:
 class _Response:
     status: int
     headers: httpx.Headers
-    body: bytes
+    body: bytearray
 
 
 @dataclass(slots=True)

@@ -3,6 +3,9 @@
 Both parsers are total: any JSON value gives an answer, an odd field costs that field only, and nothing here raises.
 Only a span that could not be filed is rejected: one that is no object, has no attributes, no trace id or no span id.
 
+Nearly all spans are healthy and need no more than what rules and scope look at: that is read at once, every other field
+when it is first asked for.
+
 Source: https://docs.datadoghq.com/llm_observability/evaluations/export_api/ and
 https://docs.datadoghq.com/api/latest/spans/
 """
@@ -13,9 +16,10 @@ import math
 import re
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, ClassVar, TypeGuard
 
 from evalforge.core.ports import Rejected
+from evalforge.core.signals import are_plain_tags, is_plain_evaluation
 from evalforge.core.span import Evaluation, Json, Span
 
 _NO_PARENT = frozenset({"", "0", "undefined"})
@@ -47,35 +51,19 @@ def parse_llm_obs(item: Json) -> Span | Rejected:
         return Rejected("missing_trace_id", item, None, span_id)
     if span_id is None:
         return Rejected("missing_span_id", item, trace_id, None)
-    tags = tuple(_tags(attributes.get("tags")))
-    extra = {key: value for key, value in attributes.items() if key not in _LLM_OBS_NAMED}
-    return Span(
+    status = _word(attributes.get("status")).strip().lower()
+    return _begun(
+        _LlmObsSpan,
+        attributes,
         source="llm_obs",
         trace_id=trace_id,
-        trace_id_kind="llm_obs",
         span_id=span_id,
-        parent_id=_parent(attributes.get("parent_id")),
-        name=_word(attributes.get("name")),
         kind=_word(attributes.get("span_kind")).lower(),
-        status=_word(attributes.get("status")).strip().lower(),
-        start_ns=_epoch_ns(attributes.get("start_ns")),
-        duration_ns=_duration_ns(attributes.get("duration")),
-        application=_first_word(attributes.get("ml_app"), _tag(tags, "ml_app")),
-        service=_first_word(attributes.get("service"), _tag(tags, "service")),
-        env=_first_word(attributes.get("env"), _tag(tags, "env")),
-        model_name=_first_word(attributes.get("model_name")),
-        model_provider=_first_word(attributes.get("model_provider")),
-        tags=tags,
-        metadata=_mapping(attributes, "metadata", extra),
-        metrics=_mapping(attributes, "metrics", extra),
-        evaluations=tuple(_evaluations(attributes.get("evaluation"))),
-        input=attributes.get("input"),
-        output=attributes.get("output"),
-        error=attributes.get("error"),
-        tool_definitions=attributes.get("tool_definitions"),
-        received_start=attributes.get("start_ns"),
-        received_duration=attributes.get("duration"),
-        extra=extra,
+        status=status,
+        metadata=_mapping(attributes, "metadata"),
+        metrics=_mapping(attributes, "metrics"),
+        custom=_NOTHING,
+        is_plain=(status != "error" and _are_plain(attributes.get("evaluation")) and are_plain_tags(attributes.get("tags"))),
     )
 
 
@@ -92,45 +80,26 @@ def parse_apm(item: Json) -> Span | Rejected:
     attributes = _attributes(item)
     if isinstance(attributes, Rejected):
         return attributes
-    own_trace_id, span_id = _id(attributes.get("trace_id")), _id(attributes.get("span_id"))
-    extra = {key: value for key, value in attributes.items() if key not in _APM_NAMED}
-    custom = _mapping(attributes, "custom", extra)
-    llm_obs_trace_id = _as_hexadecimal(_parent(custom.get("llmobs_trace_id")))
-    trace_id = llm_obs_trace_id or own_trace_id
+    span_id = _id(attributes.get("span_id"))
+    custom = _mapping(attributes, "custom")
+    trace_id = _llm_obs_trace_id(custom) or _id(attributes.get("trace_id"))
     if trace_id is None:
         return Rejected("missing_trace_id", item, None, span_id)
     if span_id is None:
         return Rejected("missing_span_id", item, trace_id, None)
-    tags = tuple(_tags(attributes.get("tags")))
-    error = _error_object(attributes, custom)
-    start_ns = _epoch_ns(attributes.get("start_timestamp"))
-    received_duration = custom.get("duration")
-    duration_ns = _duration_ns(received_duration)
-    if not duration_ns and start_ns:
-        duration_ns = max(0, _epoch_ns(attributes.get("end_timestamp")) - start_ns)
-    return Span(
+    status = _apm_status(attributes, custom)
+    return _begun(
+        _ApmSpan,
+        attributes,
         source="apm",
         trace_id=trace_id,
-        trace_id_kind="llm_obs" if llm_obs_trace_id else "apm",
         span_id=span_id,
-        parent_id=_parent(attributes.get("parent_id")),
-        name=_first_word(attributes.get("resource_name"), attributes.get("operation_name")) or "",
         kind=(_first_word(_at(custom, "span.kind"), attributes.get("type")) or "").lower(),
-        status=_apm_status(attributes, custom, error),
-        start_ns=start_ns,
-        duration_ns=duration_ns,
-        apm_trace_id=own_trace_id,
-        application=_first_word(_tag(tags, "ml_app"), _at(custom, "gen_ai.application.name"), custom.get("ml_app")),
-        service=_first_word(attributes.get("service"), _tag(tags, "service")),
-        env=_first_word(attributes.get("env"), custom.get("env"), _tag(tags, "env")),
-        model_name=_first_word(_at(custom, "gen_ai.request.model")),
-        model_provider=_first_word(_at(custom, "gen_ai.provider.name"), _at(custom, "gen_ai.system")),
-        tags=tags,
-        attributes=custom,
-        error=error or None,
-        received_start=attributes.get("start_timestamp"),
-        received_duration=received_duration,
-        extra=extra,
+        status=status,
+        metadata=_NOTHING,
+        metrics=_NOTHING,
+        custom=custom,
+        is_plain=status != "error" and are_plain_tags(attributes.get("tags")),
     )
 
 
@@ -138,13 +107,133 @@ PARSERS: Mapping[str, Callable[[Json], Span | Rejected]] = {"llm_obs": parse_llm
 """The parser of each source, by its name."""
 
 
+# -- fields, read when they are asked for ---------------------------------------------------------------------------------
+
+
+_Readers = Mapping[str, Callable[[Mapping[str, Json], Span], Json]]
+
+
+class _BegunSpan(Span):
+    """A span of which some fields are read already; `_readers` has the others, from the raw attributes and the span."""
+
+    __slots__ = ("_raw",)
+    _readers: ClassVar[_Readers] = {}
+    _raw: Mapping[str, Json]
+
+    def __getattr__(self, name: str) -> Json:
+        # Python asks here only for a slot that is empty: each reader runs at most once.
+        read = self._readers.get(name)
+        if read is None:
+            raise AttributeError(name)
+        value = read(self._raw, self)
+        object.__setattr__(self, name, value)
+        return value
+
+
+class _LlmObsSpan(_BegunSpan):
+    __slots__ = ()
+    _readers: ClassVar[_Readers] = {
+        "trace_id_kind": lambda raw, span: "llm_obs",
+        "parent_id": lambda raw, span: _parent(raw.get("parent_id")),
+        "name": lambda raw, span: _word(raw.get("name")),
+        "start_ns": lambda raw, span: _epoch_ns(raw.get("start_ns")),
+        "duration_ns": lambda raw, span: _duration_ns(raw.get("duration")),
+        "apm_trace_id": lambda raw, span: None,
+        "application": lambda raw, span: _word_or_tag(span, "ml_app", raw.get("ml_app")),
+        "service": lambda raw, span: _word_or_tag(span, "service", raw.get("service")),
+        "env": lambda raw, span: _word_or_tag(span, "env", raw.get("env")),
+        "model_name": lambda raw, span: _first_word(raw.get("model_name")),
+        "model_provider": lambda raw, span: _first_word(raw.get("model_provider")),
+        "tags": lambda raw, span: tuple(_tags(raw.get("tags"))),
+        "evaluations": lambda raw, span: tuple(_evaluations(raw.get("evaluation"))),
+        "input": lambda raw, span: raw.get("input"),
+        "output": lambda raw, span: raw.get("output"),
+        "error": lambda raw, span: raw.get("error"),
+        "tool_definitions": lambda raw, span: raw.get("tool_definitions"),
+        "received_start": lambda raw, span: raw.get("start_ns"),
+        "received_duration": lambda raw, span: raw.get("duration"),
+        "extra": lambda raw, span: _extra(raw, _LLM_OBS_NAMED, ("metadata", "metrics")),
+    }
+
+
+class _ApmSpan(_BegunSpan):
+    __slots__ = ()
+    _readers: ClassVar[_Readers] = {
+        "trace_id_kind": lambda raw, span: "llm_obs" if _llm_obs_trace_id(span.attributes) else "apm",
+        "parent_id": lambda raw, span: _parent(raw.get("parent_id")),
+        "name": lambda raw, span: _first_word(raw.get("resource_name"), raw.get("operation_name")) or "",
+        "start_ns": lambda raw, span: _epoch_ns(raw.get("start_timestamp")),
+        "duration_ns": lambda raw, span: _apm_duration_ns(raw, span),
+        "apm_trace_id": lambda raw, span: _id(raw.get("trace_id")),
+        "application": lambda raw, span: _first_word(
+            _tag(span.tags, "ml_app"), _at(span.attributes, "gen_ai.application.name"), span.attributes.get("ml_app")
+        ),
+        "service": lambda raw, span: _word_or_tag(span, "service", raw.get("service")),
+        "env": lambda raw, span: _word_or_tag(span, "env", raw.get("env"), span.attributes.get("env")),
+        "model_name": lambda raw, span: _first_word(_at(span.attributes, "gen_ai.request.model")),
+        "model_provider": lambda raw, span: _first_word(
+            _at(span.attributes, "gen_ai.provider.name"), _at(span.attributes, "gen_ai.system")
+        ),
+        "tags": lambda raw, span: tuple(_tags(raw.get("tags"))),
+        "evaluations": lambda raw, span: (),
+        "input": lambda raw, span: None,
+        "output": lambda raw, span: None,
+        "error": lambda raw, span: _error_object(raw, span.attributes) or None,
+        "tool_definitions": lambda raw, span: None,
+        "received_start": lambda raw, span: raw.get("start_timestamp"),
+        "received_duration": lambda raw, span: span.attributes.get("duration"),
+        "extra": lambda raw, span: _extra(raw, _APM_NAMED, ("custom",)),
+    }
+
+
+# A span is frozen: what is read at once is put into its slots directly, for a fifth of what `Span(...)` costs.
+_set_raw = _BegunSpan.__dict__["_raw"].__set__
+_set_source, _set_trace_id, _set_span_id, _set_kind, _set_status, _set_metadata, _set_metrics, _set_custom, _set_is_plain = (
+    Span.__dict__[name].__set__
+    for name in "source trace_id span_id kind status metadata metrics attributes is_plain".split()
+)
+
+
+def _begun(
+    kind_of_span: type[_BegunSpan],
+    raw: Mapping[str, Json],
+    *,
+    source: str,
+    trace_id: str,
+    span_id: str,
+    kind: str,
+    status: str,
+    metadata: Mapping[str, Json],
+    metrics: Mapping[str, Json],
+    custom: Mapping[str, Json],
+    is_plain: bool,
+) -> Span:
+    span = object.__new__(kind_of_span)
+    _set_raw(span, raw)
+    _set_source(span, source)
+    _set_trace_id(span, trace_id)
+    _set_span_id(span, span_id)
+    _set_kind(span, kind)
+    _set_status(span, status)
+    _set_metadata(span, metadata)
+    _set_metrics(span, metrics)
+    _set_custom(span, custom)
+    _set_is_plain(span, is_plain)
+    return span
+
+
 def _attributes(item: Json) -> Mapping[str, Json] | Rejected:
-    if not isinstance(item, Mapping):
+    if not _is_mapping(item):
         return Rejected("not_an_object", item)
     attributes = item.get("attributes")
-    if not isinstance(attributes, Mapping) or not attributes:
+    if not _is_mapping(attributes) or not attributes:
         return Rejected("no_attributes", item)
     return attributes
+
+
+def _is_mapping(value: Json) -> TypeGuard[Mapping[str, Json]]:
+    # Decoded JSON has no other mappings than dictionaries, and to ask for a Mapping takes ten times as long.
+    return type(value) is dict or isinstance(value, Mapping)
 
 
 # -- ids and words --------------------------------------------------------------------------------------------------------
@@ -270,14 +359,20 @@ def _number(value: Json) -> int | float | None:
 # -- mappings, tags, evaluations, errors ----------------------------------------------------------------------------------
 
 
-def _mapping(attributes: Mapping[str, Json], key: str, extra: dict[str, Json]) -> Mapping[str, Json]:
-    """The mapping under `key`; anything else that stands there is put into `extra`, so that it is not lost unseen."""
+def _mapping(attributes: Mapping[str, Json], key: str) -> Mapping[str, Json]:
+    """The mapping under `key`; an empty one where there is none."""
     value = attributes.get(key)
-    if isinstance(value, Mapping):
-        return value
-    if value is not None:
-        extra[key] = value
-    return _NOTHING
+    return value if _is_mapping(value) else _NOTHING
+
+
+def _extra(attributes: Mapping[str, Json], named: frozenset[str], mappings: tuple[str, ...]) -> dict[str, Json]:
+    """What no field names, and what stands where a mapping belongs and is none, so that it is not lost unseen."""
+    extra = {key: value for key, value in attributes.items() if key not in named}
+    for key in mappings:
+        value = attributes.get(key)
+        if value is not None and not _is_mapping(value):
+            extra[key] = value
+    return extra
 
 
 def _at(values: Mapping[str, Json], path: str) -> Json:
@@ -307,6 +402,10 @@ def _tag(tags: tuple[tuple[str, str], ...], wanted: str) -> str | None:
     return next((value for key, value in tags if value and (key == wanted or key.lower() == wanted)), None)
 
 
+def _word_or_tag(span: Span, key: str, *values: Json) -> str | None:
+    return _first_word(*values) or _first_word(_tag(span.tags, key))
+
+
 def _evaluations(evaluations: Json) -> Iterator[Evaluation]:
     if isinstance(evaluations, Mapping):
         for name, verdict in evaluations.items():
@@ -316,6 +415,18 @@ def _evaluations(evaluations: Json) -> Iterator[Evaluation]:
             name = _first_word(verdict.get("name"), verdict.get("label")) if isinstance(verdict, Mapping) else None
             if name is not None:
                 yield _evaluation(name, verdict)
+
+
+def _are_plain(evaluations: Json) -> bool:
+    """Whether no rule can fire on these evaluations; False where only a closer look tells."""
+    if evaluations is None:
+        return True
+    if type(evaluations) is not dict:
+        return False
+    for name, verdict in evaluations.items():
+        if not is_plain_evaluation(name, verdict.get("assessment") if _is_mapping(verdict) else None):
+            return False
+    return True
 
 
 def _evaluation(name: str, verdict: Any) -> Evaluation:
@@ -339,7 +450,7 @@ def _error_object(attributes: Mapping[str, Json], custom: Mapping[str, Json]) ->
     return {key.removeprefix("error."): value for key, value in custom.items() if key.startswith("error.")}
 
 
-def _apm_status(attributes: Mapping[str, Json], custom: Mapping[str, Json], error: Mapping[str, Json]) -> str:
+def _apm_status(attributes: Mapping[str, Json], custom: Mapping[str, Json]) -> str:
     status = _first_word(attributes.get("status"))
     if status is not None:
         return status.strip().lower()
@@ -349,4 +460,16 @@ def _apm_status(attributes: Mapping[str, Json], custom: Mapping[str, Json], erro
         number = _number(flag)
         if number is not None:
             return "error" if number > 0 else "ok"
+    error = _error_object(attributes, custom)
     return "error" if error.get("message") or error.get("type") else "ok"
+
+
+def _llm_obs_trace_id(custom: Mapping[str, Json]) -> str | None:
+    return _as_hexadecimal(_parent(custom.get("llmobs_trace_id")))
+
+
+def _apm_duration_ns(attributes: Mapping[str, Json], span: Span) -> int:
+    duration_ns = _duration_ns(span.received_duration)
+    if not duration_ns and span.start_ns:
+        return max(0, _epoch_ns(attributes.get("end_timestamp")) - span.start_ns)
+    return duration_ns
