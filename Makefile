@@ -23,10 +23,11 @@ demo: $(BIN)/.base  ## the main job on embedded defaults: a local Datadog, SQLit
 	@$(BIN)/evalforge demo
 
 test: $(BIN)/.dev  ## one path through every capability, under 5 minutes on 2 cores
-	$(BIN)/python -m pytest -q -m "not long" -n 2 --dist loadfile
+	$(BIN)/python -m pytest -q -m "not long" -n 2 --dist loadfile --no-loadscope-reorder
 
-test-all: $(BIN)/.dev  ## the long tests too, on every Python that is installed
-	$(BIN)/python -m pytest -q -m long
+test-all: $(BIN)/.dev  ## the long tests, properties with all their examples, every Python that is installed
+	$(BIN)/python -m pytest -q -m "hypothesis and not long" -n 2 --dist loadfile --no-loadscope-reorder --hypothesis-profile=full
+	$(BIN)/python -m pytest -q -m long --hypothesis-profile=full
 
 check: $(BIN)/.dev  ## formatting, lint, types, generated docs, locks
 	$(BIN)/ruff format --check .

@@ -1,11 +1,30 @@
-"""What every test may ask for."""
+"""What every test may ask for, and the order that tests run in."""
 
-from hypothesis import HealthCheck, settings
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
 
 from tests.emulator import firestore_emulator
+from tests.examples import register_profiles
 
 __all__ = ["firestore_emulator"]
 
-# How fast a machine draws its first examples (it builds tables of characters then) says nothing about the code.
-settings.register_profile("ours", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("ours")
+ROOMS = ("integration", "contract", "docs", "property", "architecture", "unit")
+"""The rooms of tests, the slow ones first: files that begin last are quick, so that all workers end together."""
+
+register_profiles()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Sorts files by room, and in it by how many tests they have; the tests of a file stay as they stand there."""
+    counts = Counter(item.path for item in items)
+    items.sort(key=lambda item: (ROOMS.index(room_of(item.path)), -counts[item.path], item.path))
+
+
+def room_of(file: Path) -> str:
+    """The folder of `tests` that a file is in."""
+    return file.relative_to(Path(__file__).parent).parts[0]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 
 from bench.privacy.beside import Column
@@ -112,31 +112,34 @@ def by_kind_table(score: Score, *, forms: bool = True) -> list[str]:
 
 def peers_table(columns: Sequence[Column], spans: int) -> list[str]:
     """One column for each tool, on the same spans."""
-    run = [column for column in columns if column.score is not None and column.speed is not None]
+    run = [
+        (column.title, column.score, column.speed)
+        for column in columns
+        if column.score is not None and column.speed is not None
+    ]
     lines = [
         f"On the same {spans:,} spans, a sample of every group:",
         "",
-        f"| | {' | '.join(column.title for column in run)} |",
+        f"| | {' | '.join(title for title, _, _ in run)} |",
         f"| --- |{' ---: |' * len(run)}",
     ]
 
-    def row(what: str, cell: Callable[[Score, Speed], str]) -> None:
-        cells = [cell(column.score, column.speed) for column in run if column.score is not None and column.speed is not None]
+    def row(what: str, cells: Iterable[str]) -> None:
         lines.append(f"| {what} | {' | '.join(cells)} |")
 
     for group, label in GROUPS.items():
-        row(f"left: {label}", lambda score, _, group=group: _leaked(score, group).partition(" of")[0])  # type: ignore[misc]
+        row(f"left: {label}", [_leaked(score, group).partition(" of")[0] for _, score, _ in run])
     for what in ("what a payload keeps", "ordinary telemetry"):
-        row(f"lost: {what}", lambda score, _, what=what: _lost(score, what).partition(" of")[0])  # type: ignore[misc]
+        row(f"lost: {what}", [_lost(score, what).partition(" of")[0] for _, score, _ in run])
     for label, kinds in (
         ("harmless reasoning", ("reasoning",)),
         ("harmless error messages", ("error message",)),
         ("harmless allow-listed chats", ("harmless chat", "filler")),
     ):
-        row(f"words kept: {label}", lambda score, _, kinds=kinds: _words(score, *kinds).partition(" of")[0])  # type: ignore[misc]
-    row("MB/s", lambda _, speed: f"{speed.mb_s:.2f}")
-    row("× orjson.loads", lambda _, speed: f"{speed.ratio:.4f}")
-    row("p99 per span, ms", lambda _, speed: f"{speed.p99_ms:.2f}")
+        row(f"words kept: {label}", [_words(score, *kinds).partition(" of")[0] for _, score, _ in run])
+    row("MB/s", [f"{speed.mb_s:.2f}" for _, _, speed in run])
+    row("× orjson.loads", [f"{speed.ratio:.4f}" for _, _, speed in run])
+    row("p99 per span, ms", [f"{speed.p99_ms:.2f}" for _, _, speed in run])
     lines.append("")
     lines += [f"- {column.title}: {column.remark}." for column in columns]
     return lines

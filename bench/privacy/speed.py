@@ -9,6 +9,7 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import orjson
@@ -45,7 +46,7 @@ def sanitizing(cases: Sequence[Case]) -> dict[str, Speed]:
     sanitizers = {mode: judge.sanitizer for mode, judge in judges_for(MODES).items()}
     found = {}
     for mode, sanitizer in sanitizers.items():
-        found[mode] = timed(lines, parsed, lambda span, sanitizer=sanitizer: _sanitized(sanitizer, span))  # type: ignore[misc]
+        found[mode] = timed(lines, parsed, partial(_sanitized, sanitizer))
     return found
 
 

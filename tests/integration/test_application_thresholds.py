@@ -11,7 +11,7 @@ import pytest
 
 from evalforge.core.window import epoch_ms
 from evalforge.sandbox.server import BackgroundServer
-from tests.integration.test_cli_commands import PLAIN, evalforge
+from tests.integration.commands import PLAIN, evalforge
 from tests.integration.test_datadog_reading import llm_obs
 
 

@@ -17,7 +17,8 @@ from evalforge.core.ports import DeadLetter, Lease, Store
 from evalforge.runs import LEASE_NAME
 from evalforge.sandbox.server import BackgroundServer
 from tests.contract.stores import PREFIX, FirestorePlace, Place, SqlitePlace
-from tests.integration.test_cli_commands import PLAIN, SALT, evalforge, on_a_terminal
+from tests.integration.commands import PLAIN, evalforge, on_a_terminal
+from tests.integration.test_cli_commands import SALT
 from tests.planting import change_capture, change_letter
 
 ALL_SAMPLES = ("--lookback", "30")

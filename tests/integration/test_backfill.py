@@ -25,7 +25,8 @@ from evalforge.sandbox.state import Sandbox
 from evalforge.sandbox.trouble import Fault
 from evalforge.stores.firestore import FirestoreStore
 from evalforge.stores.sqlite import SqliteStore
-from tests.integration.test_cli_commands import PATIENCE_S, PLAIN, SALT, evalforge, on_a_terminal
+from tests.integration.commands import PATIENCE_S, PLAIN, evalforge, on_a_terminal
+from tests.integration.test_cli_commands import SALT
 
 HOUR_MS = 3_600_000
 HOURS = 6

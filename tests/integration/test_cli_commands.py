@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import pty
-import select
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
@@ -22,10 +18,9 @@ from evalforge.sandbox import samples
 from evalforge.sandbox.server import BackgroundServer
 from evalforge.sandbox.trouble import Fault
 from evalforge.sources.datadog.permissions import PERMISSIONS, SURPLUS, Permission
+from tests.integration.commands import PATIENCE_S, PLAIN, evalforge, on_a_terminal
 
-PATIENCE_S = 60.0
 SALT = "kZ8vQ2mX7pL4wR9tB6nJ3hG5cD1fS0aY"
-PLAIN = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "PYTHONPATH") if name in os.environ}
 WIDE = {"COLUMNS": "200"}
 
 
@@ -71,60 +66,6 @@ def filled(sandbox: BackgroundServer, tmp_path_factory: pytest.TempPathFactory) 
     }
     evalforge(environment, "ingest", cwd=folder)
     return environment
-
-
-def evalforge(environment: dict[str, str], *arguments: str, code: int = 0, cwd: Path | None = None) -> Any:
-    done = subprocess.run(
-        [sys.executable, "-m", "evalforge", *arguments],
-        env=environment,
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_S,
-        check=False,
-    )
-    assert done.returncode == code, done.stdout + done.stderr
-    assert "Traceback" not in done.stderr
-    assert "hunter2" not in done.stdout + done.stderr
-    return done
-
-
-def on_a_terminal(
-    environment: dict[str, str], *arguments: str, columns: int = 80, answers: Sequence[tuple[str, str]] = ()
-) -> tuple[int, str]:
-    """The exit code of a command that believes in a terminal, and what it showed there.
-
-    Each of `answers` is a text to wait for, and a line to type then.
-    """
-    master, slave = pty.openpty()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "evalforge", *arguments],
-        env=environment | {"COLUMNS": str(columns), "TERM": "xterm-256color"},
-        stdin=slave,
-        stdout=slave,
-        stderr=slave,
-        start_new_session=True,  # away from whatever terminal the tests run on
-    )
-    os.close(slave)
-    shown = bytearray()
-    waiting = list(answers)
-    deadline = time.monotonic() + PATIENCE_S
-    while time.monotonic() < deadline:
-        ready, _, _ = select.select([master], [], [], 0.1)
-        if ready:
-            try:
-                chunk = os.read(master, 65536)
-            except OSError:
-                break
-            if not chunk:
-                break
-            shown += chunk
-            if waiting and waiting[0][0].encode() in shown:
-                os.write(master, waiting.pop(0)[1].encode() + b"\n")
-        elif process.poll() is not None:
-            break
-    os.close(master)
-    return process.wait(timeout=PATIENCE_S), shown.decode()
 
 
 def test_ingest_prints_a_table_or_json_and_logs_to_standard_error(environment: dict[str, str]) -> None:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
 import unicodedata
 from pathlib import Path
 from typing import Any
@@ -14,7 +12,7 @@ import pytest
 
 from evalforge.sandbox import samples
 from evalforge.sandbox.state import Sandbox
-from tests.integration.test_cli_commands import PLAIN
+from tests.integration.commands import PLAIN, ran
 
 SALT = "kZ8vQ2mX7pL4wR9tB6nJ3hG5cD1fS0aY"
 RAW = "maria.lopez@example.com"
@@ -41,15 +39,8 @@ def explain(
     *arguments: str, content: bytes | str | None = None, folder: Path | None = None, **environment: str
 ) -> subprocess.CompletedProcess[bytes]:
     raw = content.encode() if isinstance(content, str) else content
-    return subprocess.run(
-        [sys.executable, "-m", "evalforge", "privacy", "explain", *arguments],
-        input=raw or b"",
-        capture_output=True,
-        timeout=120,
-        cwd=folder,
-        env=PLAIN | {"PII_SALT": SALT, "PYTHONPATH": os.environ.get("PYTHONPATH", ""), "COLUMNS": "100"} | environment,
-        check=False,
-    )
+    settings = PLAIN | {"PII_SALT": SALT, "COLUMNS": "100"} | environment
+    return ran("privacy", "explain", *arguments, environment=settings, input=raw or b"", cwd=folder)
 
 
 def fields(line: bytes | str) -> dict[str, dict[str, Any]]:

@@ -24,7 +24,7 @@ from evalforge.sandbox.state import Sandbox
 from evalforge.sandbox.trouble import Fault
 from evalforge.sources.datadog import DatadogClient, DatadogSource
 from evalforge.stores.sqlite import SqliteStore
-from tests.integration.test_cli_commands import PLAIN, evalforge, on_a_terminal
+from tests.integration.commands import PLAIN, evalforge, on_a_terminal
 from tests.integration.test_datadog_reading import apm, llm_obs
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)

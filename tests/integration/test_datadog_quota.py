@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import random
 import re
 import subprocess
@@ -27,9 +26,9 @@ from evalforge.sandbox.state import Sandbox
 from evalforge.sources.datadog.client import DatadogClient, SearchRequest
 from evalforge.sources.datadog.pacing import ROUNDING_S
 from tests import virtual_time
+from tests.integration.commands import PLAIN, ran_text
 from tests.quota import ROUNDINGS, Quota, headers_of
 
-PLAIN = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
 SEARCH = SearchRequest("llm_obs", "", "1700000000000", "1700000600000", limit=1)
 
 
@@ -283,9 +282,7 @@ async def test_all_pages_of_a_real_sandbox_with_a_small_quota() -> None:
 
 
 def ingest(environment: dict[str, str], code: int) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(
-        [sys.executable, "-m", "evalforge", "ingest", "--json"], env=environment, capture_output=True, text=True, check=False
-    )
+    done = ran_text("ingest", "--json", environment=environment)
     assert done.returncode == code, done.stderr
     return done
 

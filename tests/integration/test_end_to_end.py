@@ -25,7 +25,6 @@ from tests.unit.test_signals import NAMED, nested
 
 RECORDED = Path(__file__).parents[1] / "data" / "recorded"
 SALT = "0nly-f0r-tests-kZ8vQ2mX7pL4wR9tB6nJ3hG5"
-END = datetime.now(UTC)
 
 
 @pytest.fixture
@@ -66,7 +65,7 @@ def found_types(stored: dict[str, StoredCapture]) -> dict[str, set[str]]:
 async def test_every_sample_failure_is_captured_once_without_personal_data(
     sandbox: BackgroundServer, store_settings: dict[str, str], mode: str
 ) -> None:
-    loaded = samples.load(sandbox.sandbox.store, end=END)
+    loaded = samples.load(sandbox.sandbox.store, end=datetime.now(UTC))
     evaluators = "policy_compliance,brand_voice,helpfulness-check" if mode == "query" else ""
     settings = settings_for(sandbox, **store_settings, DATADOG_FILTER=mode, EVALUATIONS=evaluators)
     report, stored = await ingested(settings)
@@ -90,7 +89,7 @@ async def test_every_sample_failure_is_captured_once_without_personal_data(
 
 
 async def test_one_user_has_one_hash_and_captures_link_back(sandbox: BackgroundServer, tmp_path: Path) -> None:
-    loaded = samples.load(sandbox.sandbox.store, end=END)
+    loaded = samples.load(sandbox.sandbox.store, end=datetime.now(UTC))
     _, stored = await ingested(settings_for(sandbox, CAPTURE_STORE=f"sqlite:///{tmp_path / 'c.sqlite3'}"))
     hashes: dict[str, set[str]] = {}
     for trace_id, one in stored.items():
@@ -132,7 +131,7 @@ def bulk(count: int, *, begin: datetime, step_s: float, **changes: Any) -> list[
 async def test_auto_learns_an_evaluator_that_nobody_listed_in_a_window_too_big_to_read_whole(
     sandbox: BackgroundServer, tmp_path: Path
 ) -> None:
-    begin = END - timedelta(hours=23, minutes=50)
+    begin = datetime.now(UTC) - timedelta(hours=23, minutes=50)
     items = bulk(12_000, begin=begin, step_s=7)
     failing = items[100::997]
     for item in failing:
@@ -158,7 +157,7 @@ def every_signal_everywhere() -> tuple[list[dict[str, Any]], list[dict[str, Any]
     llm_obs: list[dict[str, Any]] = []
     apm: list[dict[str, Any]] = []
     expected: dict[str, str] = {}
-    begin = END - timedelta(hours=20)
+    begin = datetime.now(UTC) - timedelta(hours=20)
 
     def add_llm_obs(failure_type: str | None, **fields: Any) -> None:
         (item,) = bulk(1, begin=begin + timedelta(seconds=len(llm_obs)), step_s=1, **fields)
@@ -250,7 +249,7 @@ async def test_odd_items_become_dead_letters_and_the_run_goes_on(tmp_path: Path,
     import threading
     from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-    good = bulk(1, begin=END - timedelta(hours=1), step_s=1, status="error")
+    good = bulk(1, begin=datetime.now(UTC) - timedelta(hours=1), step_s=1, status="error")
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:

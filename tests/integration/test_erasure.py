@@ -7,8 +7,6 @@ import json
 import os
 import random
 import sqlite3
-import subprocess
-import sys
 import threading
 import time
 from collections import Counter
@@ -31,7 +29,7 @@ from evalforge.sandbox import samples
 from evalforge.sandbox.server import BackgroundServer
 from evalforge.sandbox.trouble import Fault
 from evalforge.stores.firestore import FirestoreStore
-from tests.integration.test_cli_commands import PLAIN, on_a_terminal
+from tests.integration.commands import PLAIN, on_a_terminal, ran_text
 from tests.integration.test_end_to_end import store_settings
 from tests.integration.test_service_process import Service
 from tests.unit.test_erasure import ANN, RING, at_once, trace
@@ -69,10 +67,7 @@ class Told:
         self.everything = ""
 
     def run(self, environment: dict[str, str], *arguments: str, stdin: str = "", code: int = 0) -> str:
-        done = subprocess.run(
-            [sys.executable, "-m", "evalforge", *arguments],
-            env=environment, input=stdin, capture_output=True, text=True, timeout=PATIENCE_S, check=False,
-        )  # fmt: skip
+        done = ran_text(*arguments, environment=environment, input=stdin)
         self.everything += done.stdout + done.stderr
         assert done.returncode == code, done.stdout + done.stderr
         assert "Traceback" not in done.stderr

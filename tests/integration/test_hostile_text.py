@@ -21,7 +21,7 @@ import pytest
 from evalforge import bootstrap
 from evalforge.core.ports import COLLECTIONS
 from evalforge.events import EVENTS
-from tests.integration.test_cli_commands import PLAIN, on_a_terminal
+from tests.integration.commands import PLAIN, on_a_terminal
 from tests.integration.test_erasure import Told, held, settings_of
 from tests.integration.test_service_process import Service
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.integration.test_cli_commands import PLAIN, on_a_terminal
+from tests.integration.commands import PLAIN, on_a_terminal
 from tests.integration.test_end_to_end import store_settings
 from tests.integration.test_erasure import Told, everything_stored, held
 from tests.integration.test_service_process import Service

@@ -14,7 +14,7 @@ import pytest
 
 from evalforge.sandbox.server import BackgroundServer
 from evalforge.sandbox.trouble import Fault
-from tests.integration.test_cli_commands import evalforge, on_a_terminal
+from tests.integration.commands import evalforge, on_a_terminal
 from tests.integration.test_service_process import Service, environment_for, until
 
 

@@ -18,6 +18,7 @@ import pytest
 
 from evalforge.sandbox.server import BackgroundServer
 from evalforge.sandbox.state import Sandbox
+from tests.integration.commands import PLAIN, ran_text
 
 RECORDED = Path(__file__).parents[1] / "data" / "recorded"
 KEYS = {"DD-API-KEY": "api", "DD-APPLICATION-KEY": "app"}
@@ -702,12 +703,21 @@ def test_an_empty_page_says_how_to_send(http: httpx.Client) -> None:
     assert f"DD_TRACE_AGENT_URL={str(http.base_url).rstrip('/')}" in http.get("/").text
 
 
-COMMAND = [sys.executable, "-m", "evalforge", "sandbox"]
-
-
 def test_it_runs_as_a_command_with_the_trouble_that_is_asked_for() -> None:
     options = ["--rate-limit", "apm=5", "--trouble", "503=0.5", "--trouble", "reset=0", "--latency", "0.001"]
-    command = [*COMMAND, "--port", "0", "--seed", "11", "--late-evaluations", "7.5", *options]
+    command = [
+        sys.executable,
+        "-m",
+        "evalforge",
+        "sandbox",
+        "--port",
+        "0",
+        "--seed",
+        "11",
+        "--late-evaluations",
+        "7.5",
+        *options,
+    ]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
         try:
             assert process.stdout is not None
@@ -736,7 +746,7 @@ def test_it_runs_as_a_command_with_the_trouble_that_is_asked_for() -> None:
     ],
 )
 def test_it_says_what_is_wrong_with_its_options(arguments: list[str], why: str) -> None:
-    done = subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, timeout=60)
+    done = ran_text("sandbox", *arguments, environment=PLAIN)
     assert done.returncode == 2
     assert why in " ".join(done.stderr.split())
     assert "Traceback" not in done.stderr

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import signal
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -21,10 +18,11 @@ import pytest
 from evalforge.sandbox import samples
 from evalforge.sandbox.server import BackgroundServer
 from evalforge.sandbox.trouble import Fault
+from tests.integration.commands import PATIENCE_S, PLAIN, ran_text, warm
+from tests.integration.warm import Run
 
-ROOT = Path(__file__).parents[2]
+SERVICE = "src.ingestion.main"
 SALT = "kZ8vQ2mX7pL4wR9tB6nJ3hG5cD1fS0aY"
-PATIENCE_S = 60.0
 
 
 def until(condition: Callable[[], Any], what: str) -> Any:
@@ -41,16 +39,10 @@ class Service:
     """`python -m src.ingestion.main` from the repository root, on a free port."""
 
     def __init__(self, log: Path, environment: dict[str, str]) -> None:
-        plain = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "PYTHONPATH") if name in os.environ}
         self._log = log
-        with log.open("wb") as stream:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "src.ingestion.main"],
-                cwd=ROOT,
-                env=plain | {"PORT": "0"} | environment,
-                stdout=stream,
-                stderr=stream,
-            )
+        log.write_bytes(b"")
+        surroundings = PLAIN | {"PORT": "0"} | environment
+        self.process = warm().start(Run([], surroundings, str(log), str(log), module=SERVICE))
 
     def __enter__(self) -> Service:
         started = until(lambda: self.event("service.started") or self.process.poll() is not None, "the service")
@@ -251,13 +243,7 @@ def test_a_second_caller_learns_whose_run_is_going_on(
         service.run_once(headers={"Prefer": "respond-async"})
         second = service.run_once()
         third = other.run_once()
-        command = subprocess.run(
-            [sys.executable, "-m", "evalforge", "ingest"],
-            env=os.environ | environment,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        command = ran_text("ingest", environment=PLAIN | environment)
     service.process.kill()
     for refused in (second, third):
         problem = refused.json()
@@ -349,15 +335,7 @@ def test_datadog_and_the_store_are_named_when_they_are_ill(environment: dict[str
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "evalforge.example.com", "127.0.0.1.nip.io", "[::]"])
 def test_an_open_bind_is_refused_with_a_way_out(environment: dict[str, str], host: str) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "src.ingestion.main"],
-        cwd=ROOT,
-        env=os.environ | environment | {"HOST": host, "PORT": "0"},
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_S,
-        check=False,
-    )
+    done = ran_text(environment=PLAIN | environment | {"HOST": host, "PORT": "0"}, module=SERVICE)
     assert done.returncode == 2
     assert "HOST" in done.stderr
     assert "127.0.0.1" in done.stderr
@@ -432,7 +410,8 @@ def test_firestore_keeps_what_the_service_captures(
         "GOOGLE_CLOUD_PROJECT": "service-test",
     }
     with Service(tmp_path / "service.log", environment | emulator) as service:
-        assert service.http.get("/health").json()["status"] == "ok"
+        health = service.http.get("/health")
+        assert health.json()["status"] == "ok", health.text
         created = service.run_once().json()["captures"]["created"]
         assert created > 0
         again = service.run_once().json()["captures"]

@@ -6,7 +6,7 @@ import asyncio
 from datetime import UTC, datetime
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from evalforge.core.ports import Rejected
@@ -17,6 +17,7 @@ from evalforge.ingest import Judge
 from evalforge.runs import run
 from evalforge.sources.datadog.spans import parse_apm, parse_llm_obs
 from evalforge.stores.sqlite import SqliteStore
+from tests.examples import examples
 from tests.fake_source import FakeSource
 from tests.orders import order
 
@@ -51,7 +52,7 @@ ATTRIBUTES = st.fixed_dictionaries(
 ITEMS = JSON | st.fixed_dictionaries({"id": JSON, "attributes": JSON | ATTRIBUTES})
 
 
-@settings(max_examples=150)
+@examples(150)
 @given(st.lists(st.tuples(ITEMS, st.booleans()), max_size=6))
 def test_any_json_as_an_item_never_ends_a_run(items: list[tuple[Any, bool]]) -> None:
     parsed = [parse_apm(item) if is_apm else parse_llm_obs(item) for item, is_apm in items]

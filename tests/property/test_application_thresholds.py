@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from evalforge.core.signals import DOTTED_SPELLINGS, Limits, Thresholds, find_signals
@@ -14,6 +14,7 @@ from evalforge.sandbox.fields import ApmFields, LlmObsFields
 from evalforge.sandbox.matching import compile_query
 from evalforge.sources.datadog.query import ASKED_EVALUATORS, Scope, failure_query
 from evalforge.sources.datadog.spans import parse_apm, parse_llm_obs
+from tests.examples import examples
 
 SCORES = st.sampled_from([0.0, 1e-7, 0.1 + 0.2, 0.5, 0.7, 1.0]) | st.floats(0, 1)
 NAMES = ["shop", "Shop", "SHOP", "chat", "straße", "STRASSE", "a b"]
@@ -65,7 +66,7 @@ def judged_items(draw: st.DrawFn) -> tuple[Thresholds, dict[str, Any], dict[str,
     return thresholds, llm_obs, {"attributes": ids | {"custom": custom, "tags": tags}}
 
 
-@settings(max_examples=120)
+@examples(120)
 @given(judged_items())
 def test_what_fails_under_any_thresholds_is_asked_for(judged: tuple[Thresholds, dict[str, Any], dict[str, Any]]) -> None:
     thresholds, llm_obs, apm = judged

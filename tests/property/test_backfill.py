@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from datetime import timedelta
 
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from evalforge.core.ports import Coverage, Selection
@@ -13,6 +13,7 @@ from evalforge.core.slices import slices_left
 from evalforge.core.window import Window, joined
 from evalforge.stores.sqlite import SqliteStore
 from tests.backfills import HOUR_MS, NOW, WINDOW, CountingSource, KilledError, Mortal, failing, go
+from tests.examples import examples
 
 MINUTE_MS = 60_000
 ATTEMPTS = st.tuples(
@@ -23,7 +24,7 @@ ATTEMPTS = st.tuples(
 )
 
 
-@settings(max_examples=60)
+@examples(60)
 @given(
     minutes=st.lists(st.tuples(st.integers(-30, 390), st.booleans(), st.integers(0, 9)), max_size=30),
     bounds=st.tuples(st.integers(0, 360), st.integers(0, 360)).filter(lambda pair: pair[0] < pair[1]),

@@ -8,11 +8,12 @@ import math
 import random
 from collections.abc import Callable, Iterator
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from evalforge.sources.datadog.answers import rate_limit
 from evalforge.sources.datadog.pacing import MAX_SPREAD_S, SCARCE_SHARE, OutOfQuotaError, Pacing, Turn
+from tests.examples import examples
 from tests.quota import ROUNDINGS, Quota
 
 
@@ -103,7 +104,7 @@ def busy_worlds(draw: st.DrawFn) -> tuple[World, int]:
 
 
 @given(busy_worlds())
-@settings(max_examples=150)
+@examples(150)
 def test_a_quota_is_used_up_and_never_overrun(busy: tuple[World, int]) -> None:
     world, workers = busy
     for _ in range(workers):
@@ -236,7 +237,7 @@ OPERATIONS = st.lists(
 
 
 @given(OPERATIONS, st.floats(0, 3600))
-@settings(max_examples=200)
+@examples(200)
 def test_no_headers_in_any_order_crash_it_or_make_it_wait_longer_than_allowed(
     operations: list[tuple[str, int, float, dict[str, str], bool]], patience_s: float
 ) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from evalforge.core.plans import RETENTION_MS, SinceLast
@@ -21,6 +21,7 @@ from evalforge.errors import SourceUnavailableError
 from evalforge.ingest import Judge
 from evalforge.runs import run
 from evalforge.stores.sqlite import SqliteStore
+from tests.examples import examples
 from tests.orders import order
 
 BEGAN_MS = epoch_ms(datetime(2026, 11, 1, tzinfo=UTC))
@@ -150,7 +151,7 @@ async def captured(items: Sequence[Late], schedule: Sequence[tuple[int, int]]) -
         await store.close()
 
 
-@settings(max_examples=60)
+@examples(60)
 @given(st.data())
 def test_whatever_arrives_within_the_overlaps_is_captured_in_the_end(data: st.DataObject) -> None:
     schedule = data.draw(schedules())

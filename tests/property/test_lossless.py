@@ -8,12 +8,13 @@ from datetime import datetime
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from evalforge.stores import lossless
 from evalforge.stores.fitting import DEEPEST_LEVEL, cut, weight
 from tests.captures import json_values, scalars
+from tests.examples import examples
 
 
 @given(json_values())
@@ -49,7 +50,7 @@ heavy = st.one_of(
 )
 
 
-@settings(max_examples=200)
+@examples(200)
 @given(json_values(leaves=heavy), st.integers(400, 3_000))
 def test_what_is_cut_fits_and_is_not_cut_again(value: Any, allowance: int) -> None:
     fitted, mark_count = cut(value, allowance)

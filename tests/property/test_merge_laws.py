@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from evalforge.core import capture as capture_module
@@ -13,6 +13,7 @@ from evalforge.core import error_details
 from evalforge.core.capture import FailureCapture, merge, with_root_user
 from evalforge.stores.fitting import fit
 from tests.captures import START_NS, failure_captures, user_hashes
+from tests.examples import examples
 
 _CAPS = ("MAX_SIGNALS", "MAX_SPAN_IDS", "MAX_OCCURRENCES", "MAX_USER_HASHES")
 
@@ -28,25 +29,25 @@ def cap(request: pytest.FixtureRequest) -> Iterator[None]:
         yield
 
 
-@settings(max_examples=40)
+@examples(40)
 @given(failure_captures())
 def test_merge_is_idempotent(one: FailureCapture) -> None:
     assert merge(one, one) == one
 
 
-@settings(max_examples=40)
+@examples(40)
 @given(failure_captures(), failure_captures())
 def test_merge_is_commutative(one: FailureCapture, other: FailureCapture) -> None:
     assert merge(one, other) == merge(other, one)
 
 
-@settings(max_examples=40)
+@examples(40)
 @given(failure_captures(), failure_captures(), failure_captures())
 def test_merge_is_associative(one: FailureCapture, two: FailureCapture, three: FailureCapture) -> None:
     assert merge(merge(one, two), three) == merge(one, merge(two, three))
 
 
-@settings(max_examples=40)
+@examples(40)
 @given(
     st.lists(failure_captures(), min_size=1, max_size=4).flatmap(
         lambda parts: st.tuples(st.just(parts), st.permutations(parts))
@@ -66,7 +67,7 @@ def test_any_order_with_any_repetition_gives_one_document(
     assert first.to_document() == second.to_document()
 
 
-@settings(max_examples=40)
+@examples(40)
 @given(failure_captures(), failure_captures(), user_hashes, st.integers(START_NS - 1, START_NS + 3))
 def test_a_roots_user_may_be_learned_before_or_after_any_merge(
     one: FailureCapture, other: FailureCapture, user_hash: str, start_ns: int
@@ -77,7 +78,7 @@ def test_a_roots_user_may_be_learned_before_or_after_any_merge(
     assert merge(one, learned) == merge(learned, one) == merge(learned, learned)
 
 
-@settings(max_examples=40)
+@examples(40)
 @given(failure_captures(), user_hashes, st.integers(START_NS - 1, START_NS + 3))
 def test_whom_a_failing_span_names_comes_before_whom_a_root_names(
     one: FailureCapture, user_hash: str, start_ns: int
@@ -91,13 +92,13 @@ def test_whom_a_failing_span_names_comes_before_whom_a_root_names(
         assert learned.user_hash == user_hash
 
 
-@settings(max_examples=40)
+@examples(40)
 @given(failure_captures())
 def test_the_document_gives_the_capture_back(one: FailureCapture) -> None:
     assert FailureCapture.from_document(one.to_document()) == one
 
 
-@settings(max_examples=40)
+@examples(40)
 @given(failure_captures())
 def test_a_fitting_capture_is_left_as_it_is(one: FailureCapture) -> None:
     assert fit(one) is one

@@ -11,13 +11,14 @@ from dataclasses import asdict, replace
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from evalforge.core.privacy import KeyRing, Sanitizer, safe_trace_id, structure_of
 from evalforge.core.signals import RULES, FailureType, Severity, Signal, Thresholds, find_signals, spellings
 from evalforge.core.span import Evaluation, Span
 from evalforge.errors import SkippableError
+from tests.examples import examples
 from tests.spans import span
 
 SANITIZER = Sanitizer(KeyRing((b"k" * 32, b"o" * 32)))
@@ -173,7 +174,7 @@ def planted_spans(draw: st.DrawFn) -> tuple[str, Span]:
     return canary, span(**carriers[draw(st.sampled_from(sorted(carriers)))])
 
 
-@settings(max_examples=500)
+@examples(500)
 @given(planted_spans())
 def test_no_planted_value_comes_out(planted: tuple[str, Span]) -> None:
     canary, raw = planted
@@ -184,7 +185,7 @@ def test_no_planted_value_comes_out(planted: tuple[str, Span]) -> None:
     assert SANITIZER.sanitize(raw, find_signals(raw, Thresholds())) == result
 
 
-@settings(max_examples=150)
+@examples(150)
 @given(canaries, st.data())
 def test_dead_letters_hold_no_planted_value(canary: str, data: st.DataObject) -> None:
     shape = json.dumps(structure_of(data.draw(planted_json(canary)))).lower()
@@ -192,7 +193,7 @@ def test_dead_letters_hold_no_planted_value(canary: str, data: st.DataObject) ->
         assert form not in shape
 
 
-@settings(max_examples=150)
+@examples(150)
 @given(canaries)
 def test_odd_trace_ids_hold_no_planted_value(canary: str) -> None:
     stored, is_plain = safe_trace_id(f"x{canary}", KeyRing())
@@ -251,7 +252,7 @@ def hostile_spans(draw: st.DrawFn) -> Span:
     )
 
 
-@settings(max_examples=250)
+@examples(250)
 @given(hostile_spans())
 def test_any_json_in_any_field_only_skips_or_sanitizes(raw: Span) -> None:
     try:
@@ -264,13 +265,13 @@ def test_any_json_in_any_field_only_skips_or_sanitizes(raw: Span) -> None:
     assert SANITIZER.sanitize(raw, find_signals(raw, Thresholds())) == result
 
 
-@settings(max_examples=200)
+@examples(200)
 @given(any_json)
 def test_structure_of_anything(item: Any) -> None:
     assert json.dumps(structure_of(item))
 
 
-@settings(max_examples=200)
+@examples(200)
 @given(any_json)
 def test_any_observed_value_becomes_a_scalar(observed: Any) -> None:
     signal = Signal(
@@ -287,7 +288,7 @@ SIGNAL_NAMES = [name for rule in RULES for name in rule.names]
 LABELS = sorted(label for rule in RULES for label in rule.labels)
 
 
-@settings(max_examples=250)
+@examples(250)
 @given(
     name=st.sampled_from(SIGNAL_NAMES),
     prefix=st.integers(0, 2),
@@ -355,7 +356,7 @@ PIECES = (
 )  # fmt: skip
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(st.sampled_from(LEADS), st.lists(st.sampled_from(PIECES), min_size=1, max_size=4), st.sampled_from(PIECES))
 def test_whatever_is_repeated_ends_soon(lead: str, pieces: list[str], end: str) -> None:
     """What can be read in two ways has twice as many with each repetition: such a rule would outlast this test."""

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from evalforge.core.privacy import KeyRing, Sanitizer, TextPolicy, TraceContext
@@ -16,6 +16,7 @@ from evalforge.core.privacy.again import span_of
 from evalforge.core.privacy.modes import WHOLE_FIELDS
 from evalforge.core.signals import Thresholds, find_signals
 from evalforge.core.span import Evaluation, Span
+from tests.examples import examples
 from tests.spans import span
 
 RING = KeyRing((b"k" * 32,))
@@ -90,7 +91,7 @@ def spans(draw: st.DrawFn) -> Span:
 
 
 @pytest.mark.parametrize("policy", POLICIES)
-@settings(max_examples=60)
+@examples(60)
 @given(spans())
 def test_sanitizing_twice_is_sanitizing_once(policy: str, raw: Span) -> None:
     sanitizer = Sanitizer(RING, POLICIES[policy])
@@ -149,7 +150,7 @@ def _without_empty(payload: Mapping[str, Any]) -> dict[str, Any]:
     return {section: value for section, value in payload.items() if value not in ({}, "")}
 
 
-@settings(max_examples=150)
+@examples(150)
 @given(JSON)
 def test_scrubbed_arguments_keep_their_shape(arguments: Any) -> None:
     raw = span(input={"messages": [{"role": "assistant", "tool_calls": [{"name": "search", "arguments": arguments}]}]})
@@ -212,7 +213,7 @@ def wrapped(draw: st.DrawFn, key: str, value: str) -> Any:
     return node
 
 
-@settings(max_examples=250)
+@examples(250)
 @given(VALUES, st.data())
 def test_what_a_sensitive_key_holds_goes_everywhere_it_is_repeated(planted: tuple[str, str], data: st.DataObject) -> None:
     key, value = planted

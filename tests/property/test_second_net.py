@@ -12,7 +12,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from evalforge.core.capture import FailureCapture, merge
@@ -20,6 +20,7 @@ from evalforge.core.privacy.net import leaks_in, second_net
 from evalforge.stores.merging import fitted_document, merged_document
 from evalforge.stores.sqlite import SqliteStore
 from tests.captures import NOW, capture, failure_captures, json_values, signal
+from tests.examples import examples
 
 LOCAL = st.text("abcdefghijklmnoprstuvwy", min_size=4, max_size=9)
 emails = st.builds("{}.{}@{}.example.org".format, LOCAL, LOCAL, LOCAL)
@@ -61,7 +62,7 @@ def texts_in(node: Any) -> list[str]:
     return [node] if isinstance(node, str) else []
 
 
-@settings(max_examples=200)
+@examples(200)
 @given(planted_documents())
 def test_what_is_planted_is_found_once_and_for_all(planted: tuple[str, dict[str, Any]]) -> None:
     spelled, document = planted
@@ -74,7 +75,7 @@ def test_what_is_planted_is_found_once_and_for_all(planted: tuple[str, dict[str,
     assert second_net(cleaned) == (cleaned, {})
 
 
-@settings(max_examples=150)
+@examples(150)
 @given(json_values())
 def test_any_document_is_looked_through(node: Any) -> None:
     document = {"metadata": node}
@@ -108,7 +109,7 @@ def leaking_captures(draw: st.DrawFn) -> FailureCapture:
     return found
 
 
-@settings(max_examples=150)
+@examples(150)
 @given(leaking_captures())
 def test_what_is_written_has_no_leak_and_is_written_once(one: FailureCapture) -> None:
     fitted, document = fitted_document(one)
@@ -118,7 +119,7 @@ def test_what_is_written_has_no_leak_and_is_written_once(one: FailureCapture) ->
     assert merged_document(fitted, document) is None
 
 
-@settings(max_examples=100)
+@examples(100)
 @given(leaking_captures(), leaking_captures())
 def test_a_stored_leak_goes_with_the_next_write(stored: FailureCapture, fresh: FailureCapture) -> None:
     """As an older sanitizer could have left it; after one write nothing is left to write."""
@@ -129,7 +130,7 @@ def test_a_stored_leak_goes_with_the_next_write(stored: FailureCapture, fresh: F
     assert merged_document(fitted_document(fresh)[0], standing) is None or merged is None
 
 
-@settings(max_examples=40)
+@examples(40)
 @given(st.lists(leaking_captures(), min_size=1, max_size=4))
 def test_upserts_converge_in_any_order(parts: list[FailureCapture]) -> None:
     async def stored_after(order: list[FailureCapture]) -> str:

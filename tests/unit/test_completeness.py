@@ -11,7 +11,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from evalforge import completeness
@@ -26,6 +26,7 @@ from evalforge.core.window import Window
 from evalforge.errors import QuotaExhaustedError, RunInProgressError, StoreError
 from evalforge.runs import LEASE_NAME
 from evalforge.stores.sqlite import SqliteStore
+from tests.examples import examples
 from tests.fake_source import FakeSource
 from tests.unit.test_runs import KEY_A, KEY_B, NOW, WINDOW, judge, span
 
@@ -346,7 +347,7 @@ SPANS = st.lists(
 )
 
 
-@settings(max_examples=60)
+@examples(60)
 @given(SPANS, st.integers(1, 7), st.integers(0, 2))
 def test_whatever_the_query_misses_all_of_it_is_captured_and_nothing_else(
     drawn: list[tuple[str, int, bool, int]], page_size: int, lessons_needed: int

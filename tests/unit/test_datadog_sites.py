@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import httpx
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from evalforge.core.sites import SITES, SITES_WITHOUT_LLM_OBS, api_url, is_datadog_host, is_loopback, validated_api_url
+from tests.examples import examples
 
 API_HOSTS = {
     "datadoghq.com": "https://api.datadoghq.com",
@@ -103,7 +104,7 @@ PIECES = (
 )  # fmt: skip
 
 
-@settings(max_examples=1_000, deadline=None)
+@examples(1_000)
 @given(st.sampled_from(["https://", "http://", ""]), st.lists(st.sampled_from(PIECES), min_size=1, max_size=6).map("".join))
 def test_whatever_is_allowed_is_called_as_it_was_read(scheme: str, rest: str) -> None:
     """The host that the HTTP client connects to is the host that was checked, however the two read a URL."""

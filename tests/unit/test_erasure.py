@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from evalforge.core.ports import DeadLetter, Erasure, Rejected, Selection, Store
@@ -30,6 +30,7 @@ from evalforge.errors import RequestError, SettingsError, StoreUnavailableError
 from evalforge.runs import RunReport, run
 from evalforge.stores.sqlite import SqliteStore
 from tests.captures import capture, merged
+from tests.examples import examples
 from tests.fake_source import FakeSource
 from tests.orders import order
 from tests.turns import Turns, taking
@@ -411,7 +412,7 @@ async def at_once(store: Store, schedule: Sequence[str], target: Target, *, fill
 schedules = st.lists(st.sampled_from(["run", "erase"]), max_size=120)
 
 
-@settings(max_examples=60)
+@examples(60)
 @given(schedules, st.booleans())
 def test_whatever_comes_first_nothing_of_an_erased_user_stays(schedule: list[str], filled: bool) -> None:
     async def body() -> None:
@@ -422,7 +423,7 @@ def test_whatever_comes_first_nothing_of_an_erased_user_stays(schedule: list[str
     asyncio.run(body())
 
 
-@settings(max_examples=60)
+@examples(60)
 @given(schedules, st.booleans())
 def test_whatever_comes_first_nothing_of_an_erased_trace_stays(schedule: list[str], filled: bool) -> None:
     async def body() -> None:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from evalforge.core.privacy import KeyRing, Sanitizer
@@ -19,6 +19,7 @@ from evalforge.core.privacy.telling import KIND_WORDS, TEXT_WORDS
 from evalforge.core.privacy.text.findings import TextKind
 from evalforge.core.privacy.watching import is_container
 from evalforge.core.span import Evaluation, Span
+from tests.examples import examples
 from tests.spans import span
 
 RING = KeyRing((b"a-first-key-of-some-32-bytes-or-more!",))
@@ -194,7 +195,7 @@ def _expected_leaf_count(one: Span) -> int:
     )
 
 
-@settings(max_examples=150)
+@examples(150)
 @given(any_span(), st.sampled_from(POLICIES))
 def test_every_leaf_appears_exactly_once_with_an_outcome_and_a_rule(one: Span, policy: TextPolicy) -> None:
     found = explain(Sanitizer(RING, policy), one, ())
@@ -208,14 +209,14 @@ def test_every_leaf_appears_exactly_once_with_an_outcome_and_a_rule(one: Span, p
         assert (decision.after is NOTHING) <= (decision.outcome in (Outcome.DROPPED, Outcome.HASHED))
 
 
-@settings(max_examples=150)
+@examples(150)
 @given(any_span())
 def test_nothing_raw_stands_in_what_is_shown_without_before(one: Span) -> None:
     found = explain(Sanitizer(RING), one, ())
     assert SECRET not in _shown_after(found)
 
 
-@settings(max_examples=100)
+@examples(100)
 @given(any_span())
 def test_what_is_said_to_be_kept_stands_in_the_payload_and_what_is_dropped_does_not(one: Span) -> None:
     marked = replace(one, metadata={**one.metadata, "retries": 77_123, "nickname": 88_321})

@@ -13,7 +13,7 @@ import msgpack  # type: ignore[import-untyped]  # it has no stubs
 import orjson
 import pytest
 import zstandard
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from starlette.requests import Request
 
@@ -27,6 +27,7 @@ from evalforge.sandbox.replies import Refused
 from evalforge.sandbox.search import written
 from evalforge.sandbox.spans import with_stored_tags
 from evalforge.sandbox.state import Sandbox
+from tests.examples import examples
 
 RECORDED = Path(__file__).parents[1] / "data" / "recorded"
 NOW_NS = 1_795_415_160_000_000_000
@@ -390,7 +391,7 @@ anything = st.recursive(
 some_span = st.dictionaries(KEYS, anything, max_size=8).map(lambda found: {"span_id": 1, **found})
 
 
-@settings(max_examples=30)
+@examples(30)
 @given(body=anything | st.lists(st.lists(some_span)) | st.lists(st.fixed_dictionaries({"spans": st.lists(some_span)})))
 def test_any_body_is_taken_and_what_is_served_is_json(body: Any) -> None:
     here = sandbox()

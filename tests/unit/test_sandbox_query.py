@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from evalforge.sandbox.fields import ApmFields, LlmObsFields
@@ -13,6 +13,7 @@ from evalforge.sandbox.matching import MANY, compile_query
 from evalforge.sandbox.memory import Store
 from evalforge.sandbox.query import And, Field, Literally, Not, Or, QueryError, parse
 from evalforge.sandbox.spans import Span
+from tests.examples import examples
 
 LLM_OBS: dict[str, Any] = {
     "span_id": "2622305684663452078",
@@ -327,7 +328,7 @@ FIELDS = st.sampled_from(
 ASKED = st.sampled_from(["*", "fail", "TRUE", "true", "1", ">0", "[0 TO 1]", "f*", "error", "(fail OR 1)", '""'])
 
 
-@settings(max_examples=60)
+@examples(60)
 @given(
     attributes=st.fixed_dictionaries(
         {

@@ -9,19 +9,12 @@ import pytest
 
 from tests.contract.stores import FirestorePlace, SqlitePlace
 from tests.emulator import Emulator, own_emulator
-from tests.integration.faults.processes import Warm
 from tests.integration.faults.world import Ground, Template, World, world_of
 
 
 @pytest.fixture(scope="session")
-def warm() -> Iterator[Warm]:
-    with Warm() as ready:
-        yield ready
-
-
-@pytest.fixture(scope="session")
-def ground(tmp_path_factory: pytest.TempPathFactory, warm: Warm) -> Iterator[Ground]:
-    with Ground(tmp_path_factory.mktemp("faults"), warm) as ready:
+def ground(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ground]:
+    with Ground(tmp_path_factory.mktemp("faults")) as ready:
         yield ready
 
 

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
-import threading
-import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
@@ -22,64 +19,15 @@ from evalforge.core.span import Span
 from evalforge.sources.datadog.query import Scope
 from evalforge.sources.datadog.spans import PARSERS
 from tests.contract.stores import Place
-from tests.integration.faults.warm import Run
+from tests.integration.commands import PLAIN, Process, warm
+from tests.integration.warm import Run
 
-ROOT = Path(__file__).parents[3]
-PLAIN = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "PYTHONPATH") if name in os.environ}
 SALT = "kZ8vQ2mX7pL4wR9tB6nJ3hG5cD1fS0aY"
 SECRETS = ("hunter2-api-key", "hunter2-app-key", SALT)
-PATIENCE_S = 60.0
 PAGE_BYTES = 40_000
 """How large an answer of the sandbox may be: some 35 spans."""
 BODY_TYPES = {"llm_obs": "spans", "apm": "search_request"}
 SEARCHES = {"llm_obs": "/api/v2/llm-obs/v1/spans/events/search", "apm": "/api/v2/spans/events/search"}
-
-
-class Warm:
-    """Starts runs that are forked from one warm process, and says how they ended."""
-
-    def __enter__(self) -> Warm:
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.integration.faults.warm"],
-            cwd=ROOT,
-            env=PLAIN,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        self._lock = threading.Lock()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.close()
-        self._process.wait(timeout=10)
-        self._process.stdout.close()
-
-    def start(self, run: Run) -> int:
-        """The id of a process that has begun."""
-        pid = self._ask(start=asdict(run))["pid"]
-        assert pid is not None
-        return pid
-
-    def wait(self, pid: int) -> int:
-        """How a process ended: its exit code, or minus its signal."""
-        deadline = time.monotonic() + PATIENCE_S
-        while (status := self._ask(poll=pid)["status"]) is None:
-            if time.monotonic() > deadline:
-                os.kill(pid, signal.SIGKILL)
-            time.sleep(0.002)
-        return status
-
-    def _ask(self, **order: Any) -> dict[str, int | None]:
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        with self._lock:
-            self._process.stdin.write(json.dumps(order) + "\n")
-            self._process.stdin.flush()
-            answer: dict[str, int | None] = json.loads(self._process.stdout.readline())
-            return answer
 
 
 @dataclass(frozen=True)
@@ -106,9 +54,13 @@ class Ran:
 class Running:
     """A process on its way; what it says is in files of `folder`."""
 
-    warm: Warm
-    pid: int
+    process: Process
     folder: Path
+
+    @property
+    def pid(self) -> int:
+        """Its id."""
+        return self.process.pid
 
     @property
     def steps(self) -> tuple[str, ...]:
@@ -118,16 +70,15 @@ class Running:
 
     def ended(self) -> Ran:
         """What came of it, once it has ended."""
-        status = self.warm.wait(self.pid)
+        status = self.process.wait()
         return Ran(status, (self.folder / "out").read_text(), (self.folder / "err").read_text(), self.steps)
 
 
 class Site:
     """One sandbox process, empty at first, and what starts runs against it; a context manager."""
 
-    def __init__(self, folder: Path, warm: Warm) -> None:
+    def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.warm = warm
         self._count = 0
 
     def __enter__(self) -> Self:
@@ -224,7 +175,7 @@ class Site:
         run = Run(
             list(arguments), dict(environment), str(place / "out"), str(place / "err"), str(place / "steps"), **changes
         )
-        return Running(self.warm, self.warm.start(run), place)
+        return Running(warm().start(run), place)
 
     def run(self, arguments: Sequence[str], environment: Mapping[str, str], **changes: Any) -> Ran:
         """What came of a process."""

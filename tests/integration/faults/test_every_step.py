@@ -15,8 +15,9 @@ import pytest
 
 from tests.contract.flaky_firestore import Strike, calling
 from tests.contract.stores import SqlitePlace
+from tests.integration.commands import ROOT
 from tests.integration.faults.cells import CELLS, Cell, Scenario
-from tests.integration.faults.processes import ROOT, Ran
+from tests.integration.faults.processes import Ran
 from tests.integration.faults.proxy import Wire
 from tests.integration.faults.world import AFTER_THE_LEASE_S, Ground, Template, World, world_of
 

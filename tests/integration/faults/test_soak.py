@@ -30,7 +30,7 @@ from tests.contract import flaky_firestore
 from tests.contract.flaky_firestore import FlakyFirestore, Strike
 from tests.contract.stores import FirestorePlace, Place, SqlitePlace
 from tests.emulator import free_port
-from tests.integration.faults.processes import SECRETS, Ran, Site, Warm
+from tests.integration.faults.processes import SECRETS, Ran, Site
 from tests.integration.faults.world import facts as facts_of
 from tests.integration.faults.world import opinion, start_ns
 
@@ -353,13 +353,13 @@ async def flaky_before(place: Place) -> AsyncIterator[FlakyFirestore | None]:
 
 @pytest.mark.parametrize(("kind", "hours", "traces"), [("sqlite", 24.0, 300), ("firestore", 6.0, 100)])
 async def test_a_day_of_schedules(
-    kind: str, hours: float, traces: int, warm: Warm, tmp_path: Path, request: pytest.FixtureRequest
+    kind: str, hours: float, traces: int, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     place: Place = SqlitePlace(tmp_path)
     if kind == "firestore":
         place = FirestorePlace(await asyncio.to_thread(request.getfixturevalue, "firestore_emulator"))
     began = time.monotonic()
-    with Site(tmp_path, warm) as site:
+    with Site(tmp_path) as site:
         async with flaky_before(place) as flaky:
             # The day lies behind us, so that nothing in it is ahead of the sandbox's own clock.
             day = Day(site, place, random.Random(SEED), time.time() - (hours + QUIET_RUNS_H[-1] + 1) * HOUR_S, flaky)

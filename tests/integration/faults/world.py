@@ -1,6 +1,6 @@
 """Where the cells of the fault matrix happen: real processes, known failing traces, and what must hold at the end.
 
-A `Ground` is one sandbox process with its spans, a warm `evalforge`, and for each store a place that already holds the first
+A `Ground` is one sandbox process with its spans, and for each store a place that already holds the first
 half of the failures, some of them with a reviewer's fields. A `World` is a copy of that for one cell.
 """
 
@@ -24,7 +24,7 @@ from evalforge.sandbox.spans import start_of_apm, start_of_llm_obs
 from tests.contract.flaky_firestore import FlakyFirestore
 from tests.contract.stores import FirestorePlace, Place, SqlitePlace
 from tests.emulator import Emulator
-from tests.integration.faults.processes import PAGE_BYTES, SECRETS, Ran, Running, Site, Warm
+from tests.integration.faults.processes import PAGE_BYTES, SECRETS, Ran, Running, Site
 from tests.integration.faults.proxy import Proxy
 
 TRACES = 60
@@ -56,14 +56,14 @@ class Template:
 
 
 class Ground(Site):
-    """One sandbox process, one warm `evalforge`, and a template for each store; a context manager.
+    """One sandbox process, and a template for each store; a context manager.
 
     The sandbox holds the samples, personal data planted, and one more failing span on a trace of the first half that came
     when that half had been read already: so the run of a cell creates, updates and leaves alone.
     """
 
-    def __init__(self, folder: Path, warm: Warm) -> None:
-        super().__init__(folder, warm)
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
         end = datetime.now(UTC)
         made = samples.generate(end=end, traces=TRACES)
         self.planted = [word.lower() for word in made.planted if len(word) > 6]

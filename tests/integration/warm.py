@@ -1,31 +1,37 @@
 """A warm `evalforge`: everything is imported once, and each run is a process of its own, forked from here.
 
-`python -m tests.integration.faults.warm` reads one JSON object a line. `{"start": {…}}`, with the fields of `Run`, answers
+`python -m tests.integration.warm` reads one JSON object a line. `{"start": {…}}`, with the fields of `Run`, answers
 `{"pid": …}` as soon as the process lives; `{"poll": pid}` answers `{"status": …}`: its exit code or minus its signal, null
-while it lives. A run is the real command line over real parts. What a cell asks for beyond that is done from outside the
-ports: a signal at the n-th step, another clock, another patience.
+while it lives. A run is the real command line, or the real service, over real parts. What a cell of the fault matrix asks
+for beyond that is done from outside the ports: a signal at the n-th step, another clock, another patience.
 """
 
 from __future__ import annotations
 
+import atexit
 import gc
 import json
 import os
+import pkgutil
+import runpy
 import signal
 import sqlite3
 import sys
+import threading
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from importlib import import_module
 from inspect import iscoroutinefunction
 from typing import Any, Literal, NoReturn, cast
 
 import httpx
 
-from evalforge import bootstrap, cli
-from evalforge.cli import ingest as _ingest  # noqa: F401 - to have it imported before the fork
+import evalforge
+from evalforge import bootstrap
 from evalforge.config import Settings
 from evalforge.core.ports import Page
 from evalforge.core.privacy import KeyRing, Sanitizer
@@ -44,7 +50,8 @@ Level = Literal["steps", "statements", "renewals"]
 
 @dataclass(frozen=True)
 class Run:
-    """One process. `arguments` are the command line's, `environment` is all that it has; `out` and `err` are files.
+    """One process: `python -m` with the `module` and its `arguments`. `environment` is all that it has; `stdin`, `out` and
+    `err` are files or terminals, `folder` is where it stands, and a `leads_session` is away from the tests' terminal.
 
     With a `level` it counts steps of that kind and writes each one's name to the file `steps` before it is taken; at the
     `at`-th (from 0) it sends itself the `signals`. `clock_offset_s` is how far its clock is ahead. `store_patience_s` and
@@ -57,7 +64,11 @@ class Run:
     environment: dict[str, str]
     out: str
     err: str
-    steps: str
+    steps: str = ""
+    module: str = "evalforge"
+    stdin: str = os.devnull
+    folder: str | None = None
+    leads_session: bool = False
     level: Level | None = None
     at: int | None = None
     signals: list[int] = field(default_factory=list)
@@ -196,21 +207,40 @@ def prepare(run: Run) -> None:
 
 
 def live(run: Run) -> NoReturn:
-    """Is the forked process: the command line with the run's own streams and environment, and then its end."""
-    code = 70
+    """Is the forked process: the module with the run's own streams and environment, and then its orderly end."""
+    if run.leads_session:
+        os.setsid()
+    for path, stream in ((run.stdin, 0), (run.out, 1), (run.err, 2)):
+        opened = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOCTTY, 0o600)
+        os.dup2(opened, stream)
+        os.close(opened)
+    # Not those of the warm process: they hold what was read ahead, and do not know of a terminal.
+    sys.stdin, sys.stdout = open(0), open(1, "w")  # noqa: SIM115 - open as long as the process lives
+    sys.stderr = open(2, "w", buffering=1, errors="backslashreplace")  # noqa: SIM115
+    os.environ.clear()
+    os.environ.update(run.environment)
+    time.tzset()
+    if run.folder is not None:
+        os.chdir(run.folder)
+    prepare(run)
+    sys.argv = [run.module, *run.arguments]
     try:
-        for path, stream in ((os.devnull, 0), (run.out, 1), (run.err, 2)):
-            opened = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-            os.dup2(opened, stream)
-            os.close(opened)
-        os.environ.clear()
-        os.environ.update(run.environment)
-        prepare(run)
-        code = cli.main(run.arguments)
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
+        runpy.run_module(run.module, run_name="__main__", alter_sys=True)
+    except SystemExit as end:
+        if isinstance(end.code, int):
+            leave(end.code)
+        raise
+    leave(0)
+
+
+def leave(code: int) -> NoReturn:
+    """Ends as `multiprocessing` ends what it forked: threads are waited for and exit functions run, but nothing is freed,
+    which would copy every page that is shared with the warm process."""
+    cast(Any, threading)._shutdown()
+    cast(Any, atexit)._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def polled(pid: int) -> int | None:
@@ -220,7 +250,10 @@ def polled(pid: int) -> int | None:
 
 
 def warm_up() -> None:
-    """Judges and sanitizes sample spans, so that no forked process has to load a table or compile a pattern."""
+    """Imports everything, and judges and sanitizes sample spans: no forked process has to load, compile or import."""
+    for found in pkgutil.walk_packages(evalforge.__path__, "evalforge."):
+        if not found.name.endswith("__main__"):
+            import_module(found.name)
     sanitizer = Sanitizer(KeyRing((b"k" * 32,)))
     for item in samples.generate(traces=60).llm_obs:
         span = PARSERS["llm_obs"](item)

@@ -1,0 +1,23 @@
+"""How many examples a property is tried with: the full number in `make test-all`, a quarter of it in `make test`."""
+
+from __future__ import annotations
+
+from hypothesis import HealthCheck, settings
+
+FULL = 100
+"""The examples of a property that names no number, in the profile `full`."""
+
+LEAST = 10
+
+
+def register_profiles() -> None:
+    """Makes the profiles `quick`, which holds unless told otherwise, and `full` (`--hypothesis-profile=full`)."""
+    # How fast a machine draws its first examples (it builds tables of characters then) says nothing about the code.
+    settings.register_profile("full", max_examples=FULL, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    settings.register_profile("quick", settings.get_profile("full"), max_examples=FULL // 4)
+    settings.load_profile("quick")
+
+
+def examples(number: int) -> settings:
+    """Settings for a property that deserves `number` examples in the profile `full`."""
+    return settings(max_examples=max(LEAST, number * settings().max_examples // FULL))
