@@ -19,7 +19,7 @@ class BodyUnreadableError(Exception):
     """The body is cut off, or packed in a way that was not asked for."""
 
 
-async def read_body(response: httpx.Response, max_bytes: int) -> bytes:
+async def read_body(response: httpx.Response, max_bytes: int) -> bytearray:
     """The unpacked body of a streamed response, at most `max_bytes` of it ever in memory (and one network chunk).
 
     httpx's own decoder is not used: it unpacks each network chunk whole, and 64 KB of gzip can become 64 MB.
@@ -35,16 +35,16 @@ async def read_body(response: httpx.Response, max_bytes: int) -> bytes:
     return await _unpacked(response.aiter_raw(), max_bytes, _ENCODINGS[encoding])
 
 
-async def _joined(chunks: AsyncIterator[bytes], max_bytes: int) -> bytes:
+async def _joined(chunks: AsyncIterator[bytes], max_bytes: int) -> bytearray:
     body = bytearray()
     async for chunk in chunks:
         body += chunk
         if len(body) > max_bytes:
             raise BodyTooLargeError
-    return bytes(body)
+    return body
 
 
-async def _unpacked(chunks: AsyncIterator[bytes], max_bytes: int, window_bits: int) -> bytes:
+async def _unpacked(chunks: AsyncIterator[bytes], max_bytes: int, window_bits: int) -> bytearray:
     body = bytearray()
     unpacker = zlib.decompressobj(window_bits)
     is_empty = True
@@ -60,4 +60,4 @@ async def _unpacked(chunks: AsyncIterator[bytes], max_bytes: int, window_bits: i
             raise BodyUnreadableError("something follows the packed body")
     if not unpacker.eof and not is_empty:
         raise BodyUnreadableError("the packed body is cut off")
-    return bytes(body)
+    return body
