@@ -2,8 +2,8 @@
 
 A cursor leads from one page to the next, so along one cursor only the next page can be asked for ahead. Where a window holds
 many pages it is therefore cut into stretches of about a page each, by how dense the spans before them lay; several stretches
-are under way at once, and are handed out one after the other. Each stretch that comes half empty is a request too many: then
-fewer are asked for at once, and after a few of them the rest of the window is read along one cursor.
+are under way at once, and are handed out one after the other. A stretch that comes half empty, or holds a little more than a
+page, is a request too many: then fewer are under way, and after a few of them the rest is read along one cursor.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ FILLED = 0.6
 """A stretch that holds less than this share of what was expected was cut too short."""
 
 FREE_WASTE, WASTE_SHARE = 1.0, 0.1
-"""So many pages' worth may stay unfilled in one window, and beyond that this share of the parts that were read."""
+"""So many requests more than pages may be made of one window, and beyond that this share of the parts that were read."""
 
 MAX_GROWTH = 4
 """A stretch is at most so many times as long as the one before, since spans may get dense again."""
@@ -32,18 +32,25 @@ MAX_GROWTH = 4
 FIRST_WIDTH = 3
 """How many parts are under way at first; one more with each stretch that was filled."""
 
+REPEATED = 20
+"""A cursor is left only where fewer spans than this are read once more."""
+
 Paginate = Callable[[Window, str | None, bool], Pagination]
 """A pagination of a window from a cursor on; the flag says that a page's worth is expected in all."""
 
 
 @dataclass(slots=True)
 class _Stretch:
-    """A piece of the window: `pages` once it is under way, `expected` spans where it was cut to hold so many."""
+    """A piece of the window: `pages` once it is under way, `expected` spans where it was cut to hold so many.
+
+    `count` spans in `part_count` parts have come of it.
+    """
 
     window: Window
     pages: Pagination | None = None
     expected: int | None = None
     count: int = 0
+    part_count: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +108,7 @@ class Stretches:
         if part is None:
             return None
         self._stretch.count += len(part.items)
+        self._stretch.part_count += 1
         return replace(part, is_last=part.is_last and not self._following)
 
     async def go_on(self, part: Part, spans: Sequence[Span]) -> Place:
@@ -114,9 +122,8 @@ class Stretches:
         place = Place(part.cursor) if self._is_whole else Place(from_ms=self._read_to_ms)
         if is_over:
             self._advance()
-        elif part.is_full and len(inside) > 1 and starts_ms == sorted(starts_ms):
-            # Not at the last one: should its clock alone be wrong, nothing before it is passed over.
-            self._cut_at(inside[-2])
+        elif part.is_full and starts_ms == sorted(starts_ms):
+            self._cut_after(inside)
         if self._ask_ahead():
             await on_its_way()
         return place
@@ -136,7 +143,7 @@ class Stretches:
         expected = self._stretch.expected
         if expected is not None and self._pages.is_over:
             filled = self._stretch.count / expected
-            self._waste += max(0.0, 1.0 - filled)
+            self._waste += max(0.0, self._stretch.part_count - filled)
             self._width = min(self._width + 1, MAX_AHEAD) if filled >= FILLED else max(1, self._width // 2)
 
     def _ask_ahead(self) -> bool:
@@ -157,11 +164,17 @@ class Stretches:
         self._read_to_ms = self._stretch.window.from_ms
         self._is_whole = False
 
-    def _cut_at(self, at_ms: int) -> None:
-        """Leaves the cursor here, if what is left holds so many pages that it is worth it."""
-        rest = Window(at_ms, self._stretch.window.to_ms)
+    def _cut_after(self, starts_ms: Sequence[int]) -> None:
+        """Leaves the cursor here, if what is left holds so many pages that it is worth it.
+
+        Not at the last start: should its clock alone be wrong, nothing before it is passed over. What began at the cut is
+        read once more, so that should not be many.
+        """
         length_ms = self._page_ms()
-        if length_ms is not None and rest.duration_ms >= MIN_PAGES * length_ms:
+        if length_ms is None or len(starts_ms) <= REPEATED or starts_ms[-2] <= starts_ms[-REPEATED]:
+            return
+        rest = Window(starts_ms[-2], self._stretch.window.to_ms)
+        if rest.duration_ms >= MIN_PAGES * length_ms:
             self._following.insert(0, _Stretch(rest))
             self._advance()
 
@@ -184,7 +197,7 @@ class Stretches:
     @property
     def _page_count(self) -> float:
         """How many spans a stretch is cut to hold: a page, a little less where the search gives no more than a page."""
-        return min(self._size.limit, 0.9 * self._size.limit_with_slack)
+        return min(self._size.limit, 0.95 * self._size.limit_with_slack)
 
     def _page_ms(self) -> float | None:
         """How long a stretch of about a page is, as far as one can tell; None when the window is not to be cut."""
