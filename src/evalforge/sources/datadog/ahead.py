@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 AHEAD_BYTES = 24 * 1024 * 1024
-"""So much is expected at most of all answers of one client together that are asked for ahead; each may take twice its part."""
+"""So much is expected at most of all answers together that one client asks for ahead; each may take twice its part."""
 
 MAX_AHEAD = 6
 """So many answers at most are asked for ahead, however small they are."""

@@ -43,7 +43,7 @@ from evalforge.sources.datadog.permissions import SURPLUS_PATH
 MAX_BODY_BYTES = 64 * 1024 * 1024
 """No answer is read beyond this. Source: the Export API caps its own at 50 MB."""
 
-MAX_PAGE_BYTES = 32 * 1024 * 1024
+MAX_PAGE_BYTES = 20 * 1024 * 1024
 """No answer with more than one span is read beyond this: fewer are asked for instead, which costs less memory."""
 
 KEYS_RENEWED = "the keys were refused and had been changed in Secret Manager: the run went on with the new ones"
@@ -221,7 +221,7 @@ class DatadogClient:
     ) -> Answer | None:
         """The page that `request` asks for, None when it is too large: ask for fewer spans.
 
-        Too large is more than 32 MB, 64 MB for a single span, and of an answer `ahead`, which is the first attempt of this
+        Too large is more than 20 MB, 64 MB for a single span, and of an answer `ahead`, which is the first attempt of this
         very search, twice what was expected.
 
         Counts requests and retries, and the rate limit as last told, in `status`. An organisation that has no data yet

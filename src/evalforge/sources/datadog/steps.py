@@ -40,7 +40,8 @@ _STEP = re.compile(r"([a-z]{1,9}):([0-9]{1,6}):([0-9]{1,6})(?:@([0-9]{1,15}))?(~
 class Step:
     """One step of a reading. Its query is built from `learned[first:count]`.
 
-    `from_ms` is where it goes on without a cursor, or began when its cursor had died; `was_partial` that Datadog's answers stayed incomplete before.
+    `from_ms` is where it goes on without a cursor, or began when its cursor had died; `was_partial` that Datadog's answers
+    stayed incomplete before.
     """
 
     kind: StepKind
