@@ -143,6 +143,7 @@ async def ingest(
         async for page in pages:
             await store_page(source, store, page, neighbours, reading, tally)
             saved = replace(page.checkpoint, tier=reading.tier, began_ms=reading.began_ms)
+            del page  # its spans go before the next ones come
             if not await store.save_checkpoint(saved, fence=reading.fence):
                 # Somebody else has read on from there while this process slept: what was stored stays, the place is theirs.
                 return checkpoint, "lease_lost"

@@ -16,6 +16,8 @@ import orjson
 
 from evalforge.core.span import Json
 
+Bytes = bytes | bytearray
+
 _NO_INDEX = b"No valid indexes specified"
 _LIMIT_HEADERS = {"limit": "x-ratelimit-limit", "remaining": "x-ratelimit-remaining", "period_s": "x-ratelimit-period"}
 _RESET_HEADERS = ("x-ratelimit-reset", "retry-after")
@@ -45,7 +47,7 @@ class Answer:
     warnings: tuple[str, ...] = ()
 
 
-def decode_answer(body: bytes | bytearray) -> Answer:
+def decode_answer(body: Bytes) -> Answer:
     """The page that `body` spells.
 
     `meta` and everything below it may be null or absent, and so may `data` be null; no cursor means no further page.
@@ -76,7 +78,7 @@ def decode_answer(body: bytes | bytearray) -> Answer:
     )
 
 
-def says_no_data_yet(status: int, body: bytes | bytearray) -> bool:
+def says_no_data_yet(status: int, body: Bytes) -> bool:
     """Whether this error is Datadog's way to say that the organisation has sent no spans yet.
 
     Source: observed by third parties against the live API: 500 `{"errors":[{"detail":"No valid indexes specified"}]}`.
@@ -84,7 +86,7 @@ def says_no_data_yet(status: int, body: bytes | bytearray) -> bool:
     return status == 500 and _NO_INDEX in body
 
 
-def says_keys_are_valid(body: bytes | bytearray) -> bool:
+def says_keys_are_valid(body: Bytes) -> bool:
     """Whether the key check's body with status 200 is Datadog's own, and not some proxy's."""
     try:
         answer = _mapping(decode_json(body))
@@ -136,7 +138,7 @@ def _number(text: str | None) -> float | None:
     return number if math.isfinite(number) and number >= 0 else None
 
 
-def decode_json(body: bytes | bytearray) -> Json:
+def decode_json(body: Bytes) -> Json:
     """JSON read tolerantly: a number that is none, half of a surrogate pair or deep nesting costs that value only.
 
     Raises:
@@ -156,9 +158,9 @@ def decode_json(body: bytes | bytearray) -> Json:
         return decode_json(_cut_below(body, _MAX_DEPTH))
 
 
-def _cut_below(body: bytes | bytearray, max_depth: int) -> bytes:
+def _cut_below(body: Bytes, max_depth: int) -> bytes:
     """The same JSON with null for what nests deeper: one such value in one span must not cost the page either."""
-    kept: list[bytes | bytearray] = []
+    kept: list[Bytes] = []
     depth, begin = 0, 0
     for token in _STRING_OR_BRACKET.finditer(body):
         if body[token.start()] in b"[{":

@@ -24,6 +24,7 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type
 from evalforge.core.ports import SourceStatus
 from evalforge.core.sites import is_loopback
 from evalforge.errors import CredentialsError, QuotaExhaustedError, SourceRefusedError, SourceUnavailableError
+from evalforge.sources.datadog.ahead import Ahead, Allowance
 from evalforge.sources.datadog.answers import (
     Answer,
     NonsenseError,
@@ -41,6 +42,9 @@ from evalforge.sources.datadog.permissions import SURPLUS_PATH
 
 MAX_BODY_BYTES = 64 * 1024 * 1024
 """No answer is read beyond this. Source: the Export API caps its own at 50 MB."""
+
+MAX_PAGE_BYTES = 20 * 1024 * 1024
+"""No answer with more than one span is read beyond this: fewer are asked for instead, which costs less memory."""
 
 KEYS_RENEWED = "the keys were refused and had been changed in Secret Manager: the run went on with the new ones"
 """What a report says when a run changed keys."""
@@ -105,7 +109,11 @@ class SearchRequest:
 class _Response:
     status: int
     headers: httpx.Headers
-    body: bytearray
+    body: bytes | bytearray
+
+
+_Asked = tuple[_Response, KeyHeaders]
+"""One answer, and the keys that were asked with."""
 
 
 @dataclass(slots=True)
@@ -159,6 +167,7 @@ class DatadogClient:
         self._clock = clock
         self._now = now
         self._pacing = Pacing(clock)
+        self._allowance = Allowance()
         self._keys = Keys(api_key, app_key, renew_keys)
         self._http = httpx.AsyncClient(
             base_url=api_url,
@@ -188,8 +197,32 @@ class DatadogClient:
         """Frees the connections; nothing may be called afterwards."""
         await self._http.aclose()
 
-    async def search(self, request: SearchRequest, status: SourceStatus) -> Answer | None:
-        """The page that `request` asks for, None when it is larger than 64 MB: ask for fewer spans.
+    def has_plenty(self, source: str) -> bool:
+        """Whether so much of the quota of this search is left that requests may go before their turn."""
+        return self._pacing.has_plenty(source)
+
+    def ahead(self, request: SearchRequest, status: SourceStatus, expected_bytes: int) -> Ahead[_Asked] | None:
+        """The first attempt of a search whose turn is yet to come, for `search` to take up; None when there is no room.
+
+        There is room while plenty of the quota is left and all answers ahead stay within `ahead.AHEAD_BYTES`. The attempt
+        never waits for a quota, and nothing is tried again before its turn: `search` goes on from whatever came of it.
+        """
+        if not self.has_plenty(request.source) or not self._allowance.take(expected_bytes):
+            return None
+
+        async def attempt() -> _Asked | None:
+            turn = self._pacing.spare(request.source)
+            return None if turn is None else await self._sent(turn, request, status, 2 * expected_bytes)
+
+        return Ahead(attempt(), expected_bytes, lambda: self._allowance.give_back(expected_bytes))
+
+    async def search(
+        self, request: SearchRequest, status: SourceStatus, ahead: Ahead[_Asked] | None = None
+    ) -> Answer | None:
+        """The page that `request` asks for, None when it is too large: ask for fewer spans.
+
+        Too large is more than 20 MB, 64 MB for a single span, and of an answer `ahead`, which is the first attempt of this
+        very search, twice what was expected.
 
         Counts requests and retries, and the rate limit as last told, in `status`. An organisation that has no data yet
         answers with an empty page.
@@ -211,7 +244,8 @@ class DatadogClient:
             async for attempt in retrying:
                 with attempt:
                     status.retry_count += attempt.retry_state.attempt_number > 1
-                    return await self._search_once(request, status, patience)
+                    early, ahead = ahead, None
+                    return await self._search_once(request, status, patience, early)
         except _TryAgainError as last:
             self._give_up(last)
         except OutOfQuotaError as out:
@@ -268,8 +302,11 @@ class DatadogClient:
         except _TryAgainError as error:
             self._give_up(error)
 
-    async def _search_once(self, request: SearchRequest, status: SourceStatus, patience: _Patience) -> Answer:
-        response, keys = await self._ask(request, status, patience)
+    async def _search_once(
+        self, request: SearchRequest, status: SourceStatus, patience: _Patience, early: Ahead[_Asked] | None
+    ) -> Answer:
+        came = await early.taken() if early is not None else None
+        response, keys = came if came is not None else await self._ask(request, status, patience)
         if response.status in (401, 403) and await self._renewed(request, response, keys):
             status.retry_count += 1
             if KEYS_RENEWED not in status.warnings:
@@ -294,9 +331,13 @@ class DatadogClient:
             message = f"{why.message}; and the keys could not be read anew: {error.message}"
             raise SourceRefusedError(message, status=refused.status) from error
 
-    async def _ask(self, request: SearchRequest, status: SourceStatus, patience: _Patience) -> tuple[_Response, KeyHeaders]:
-        """One answer, and the keys that were asked with."""
+    async def _ask(self, request: SearchRequest, status: SourceStatus, patience: _Patience) -> _Asked:
+        """What one request brings, when the quota has room for it."""
         turn = await self._turn(request.source, patience)
+        return await self._sent(turn, request, status, MAX_BODY_BYTES if request.limit == 1 else MAX_PAGE_BYTES)
+
+    async def _sent(self, turn: Turn, request: SearchRequest, status: SourceStatus, max_bytes: int) -> _Asked:
+        """What a request brings that has its place in the quota."""
         is_answered = False
 
         def learn(head: httpx.Response) -> None:
@@ -311,7 +352,7 @@ class DatadogClient:
         try:
             async with asyncio.timeout(_WHOLE_REQUEST_S):
                 path, body = ENDPOINTS[request.source].path, orjson.dumps(request.body())
-                return await self._send("POST", path, body, keys, learn), keys
+                return await self._send("POST", path, body, keys, learn, max_bytes), keys
         except TimeoutError as error:
             raise _TryAgainError("the answer took too long") from error
         finally:
@@ -355,12 +396,13 @@ class DatadogClient:
         content: bytes | None,
         keys: KeyHeaders,
         on_head: Callable[[httpx.Response], None] = lambda head: None,
+        max_bytes: int = MAX_BODY_BYTES,
     ) -> _Response:
         headers = {**keys, "Content-Type": "application/json"} if content is not None else keys
         try:
             async with self._http.stream(method, path, content=content, headers=headers) as response:
                 on_head(response)
-                return _Response(response.status_code, response.headers, await read_body(response, MAX_BODY_BYTES))
+                return _Response(response.status_code, response.headers, await read_body(response, max_bytes))
         except httpx.HTTPError as error:
             raise _TryAgainError(f"no complete answer ({type(error).__name__})") from error
         except BodyUnreadableError as error:

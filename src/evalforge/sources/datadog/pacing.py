@@ -78,9 +78,21 @@ class Pacing:
         Raises:
             OutOfQuotaError
         """
-        pace = self._paces.setdefault(self._names.setdefault(source, source), _Pace())
+        pace = self._pace(source)
         kind, wait_s = pace.ask(self._clock(), patience_s)
         return Turn(source, kind, wait_s, pace)
+
+    def has_plenty(self, source: str) -> bool:
+        """Whether requests to this search may go before their turn: as long as none has to wait for any other."""
+        return self._pace(source).has_plenty(self._clock())
+
+    def spare(self, source: str) -> Turn | None:
+        """The turn of a request that goes before its turn, now or not at all; it has begun already."""
+        pace, now = self._pace(source), self._clock()
+        if not pace.has_plenty(now):
+            return None
+        pace.pending += 1
+        return Turn(source, "send", 0.0, pace, sent_at=now)
 
     def begin(self, turn: Turn) -> bool:
         """Whether the request may be sent, now that it has waited; if not, it has to ask again."""
@@ -109,6 +121,9 @@ class Pacing:
         """The request is not going to be sent."""
         if turn.kind == "send":
             turn.pace.pending -= 1
+
+    def _pace(self, source: str) -> _Pace:
+        return self._paces.setdefault(self._names.setdefault(source, source), _Pace())
 
     def _named(self, turn: Turn, name: float | str | None) -> _Pace:
         """The pace of the quota that this answer names; searches under one name share it."""
@@ -159,6 +174,14 @@ class _Pace:
         if wait_s > patience_s:
             raise OutOfQuotaError(wait_s)
         return "reset", wait_s
+
+    def has_plenty(self, now: float) -> bool:
+        """Whether so much is left that nothing is spread yet; not before the first answer has told."""
+        self._turn_period(now)
+        if not self._is_heard:
+            return False
+        free = math.inf if self.left is None else math.floor(self.left) - self.pending
+        return free > max(1.0, SCARCE_SHARE * (self._limit or 0.0))
 
     def holds(self, now: float) -> bool:
         """Whether a place that was taken earlier is still there; if not it is given back."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import replace
 from typing import Any, get_args
 
@@ -29,6 +30,7 @@ from evalforge.sources.datadog.roots import batches, roots_query
 from evalforge.sources.datadog.spans import PARSERS
 from evalforge.sources.datadog.steps import (
     MAX_SLICE_FAILURES,
+    SLICE_PAGES,
     Learned,
     Step,
     existence_of,
@@ -38,6 +40,7 @@ from evalforge.sources.datadog.steps import (
     parse_step,
     shown_place,
 )
+from evalforge.sources.datadog.stretches import Stretches
 
 _REQUEST_REFUSED = frozenset({400, 413, 414, 422})
 
@@ -127,9 +130,11 @@ class DatadogSource:
             return
         is_first = True
         try:
-            async for page in _Reading(self, window, after, reach).pages():
-                is_first = False
-                yield page
+            async with aclosing(_Reading(self, window, after, reach).pages()) as pages:
+                async for page in pages:
+                    is_first = False
+                    yield page
+                    del page  # a page may go before the next one comes
         except SourceRefusedError as refused:
             if not (self.name == "apm" and refused.status == 403 and is_first):
                 raise
@@ -240,8 +245,10 @@ class _Reading:
         while step is not None:
             self._next = None
             reader = self._read_slices(step) if step.kind == "slice" else self._read_window(step, cursor, last_ms)
-            async for page in reader:
-                yield page
+            async with aclosing(reader) as pages:
+                async for page in pages:
+                    yield page
+                    del page
             step, cursor, last_ms = self._next, None, None
 
     def _beginning(self) -> tuple[Step | None, str | None, int | None]:
@@ -257,36 +264,47 @@ class _Reading:
     async def _read_window(self, step: Step, cursor: str | None, last_ms: int | None) -> AsyncGenerator[Page, None]:
         look_from_ms = self._window.from_ms if last_ms is None else last_ms
         look_count = 0
-        pagination = self._pagination(step, cursor)
-        while True:
-            try:
-                part = await pagination.next()
-            except SourceRefusedError as refused:
-                if refused.status not in _REQUEST_REFUSED:
-                    raise
-                instead = self._instead_of(step, pagination.cursor, last_ms)
-                if instead is None:
-                    raise
-                if instead.kind != step.kind:
-                    self._next = instead
+        stretches = self._stretches(step, cursor, last_ms)
+        try:
+            while True:
+                try:
+                    part = await stretches.next()
+                except SourceRefusedError as refused:
+                    if refused.status not in _REQUEST_REFUSED:
+                        raise
+                    instead = self._instead_of(step, stretches.cursor, last_ms)
+                    if instead is None:
+                        raise
+                    if instead.kind != step.kind:
+                        self._next = instead
+                        return
+                    await stretches.close()
+                    step, stretches = instead, self._stretches(instead, None, last_ms)
+                    continue
+                if part is None:
                     return
-                step, pagination = instead, self._pagination(instead, None)
-                continue
-            if part is None:
-                return
-            spans, rejected = self._parsed(part)
-            step = self._marked(step, part)
-            last_ms = self._last_ms(spans, last_ms)
-            if part.is_last:
-                self._next = self._plan.following(step)
-            elif step.kind == "look":
-                look_count += len(part.items)
-                if not is_small(look_count, look_from_ms, last_ms or look_from_ms, self._window):
-                    self._next = Step("slice", was_partial=step.was_partial)
-            position = (step, part.cursor, last_ms) if self._next is None else (self._next, None, None)
-            yield self._page(spans, rejected, *position, is_end=part.is_last and self._next is None)
-            if self._next is not None:
-                return
+                spans, rejected = self._parsed(part)
+                step = self._marked(step, part)
+                if not part.is_repeated:
+                    last_ms = self._last_ms(spans, last_ms)
+                if part.is_last:
+                    self._next = self._plan.following(step)
+                elif step.kind == "look":
+                    look_count += len(part.items)
+                    if not is_small(look_count, look_from_ms, last_ms or look_from_ms, self._window):
+                        self._next = Step("slice", was_partial=step.was_partial)
+                position: tuple[Step, str | None, int | None] = (self._next or step, None, None)
+                if self._next is None and not part.is_last:
+                    place = await stretches.go_on(part, spans)
+                    position = (replace(step, from_ms=place.from_ms or step.from_ms), place.cursor, last_ms)
+                page = self._page(spans, rejected, *position, is_end=part.is_last and self._next is None)
+                del part, spans, rejected
+                yield page
+                del page
+                if self._next is not None:
+                    return
+        finally:
+            await stretches.close()
 
     def _instead_of(self, step: Step, cursor: str | None, last_ms: int | None) -> Step | None:
         """What to read after Datadog refused a request of `step`; None when nothing is left to try."""
@@ -325,7 +343,10 @@ class _Reading:
                 yield self._page(spans, rejected, step, None, None, is_end=is_end)
                 if is_end:
                     return
-                if count >= plan.slice_spans or len(failing) >= MAX_SLICE_FAILURES:
+                del part, spans, rejected
+                if count >= min(plan.slice_spans, SLICE_PAGES * self._slice_size.limit):
+                    break
+                if len(failing) >= MAX_SLICE_FAILURES:
                     break
             is_cut = last_ms is not None and pagination.cursor is not None
             read_to_ms = max(last_ms or 0, piece.from_ms) + 1 if is_cut else piece.to_ms
@@ -372,9 +393,7 @@ class _Reading:
 
     # -- pages and what is said of them -------------------------------------------------------------------------------
 
-    def _pagination(self, step: Step, cursor: str | None, window: Window | None = None) -> Pagination:
-        if window is None:
-            window = self._window if step.from_ms is None else Window(step.from_ms, self._window.to_ms)
+    def _pagination(self, step: Step, cursor: str | None, window: Window, *, has_slack: bool = False) -> Pagination:
         return Pagination(
             self._source.client,
             self._source.name,
@@ -384,6 +403,19 @@ class _Reading:
             status=self._source.status,
             cursor=cursor,
             include_attachments=self._source.include_attachments,
+            has_slack=has_slack,
+        )
+
+    def _stretches(self, step: Step, cursor: str | None, last_ms: int | None) -> Stretches:
+        window = self._window if step.from_ms is None else Window(step.from_ms, self._window.to_ms)
+        name, client = self._source.name, self._source.client
+        return Stretches(
+            window,
+            cursor,
+            window.from_ms if last_ms is None else max(last_ms, window.from_ms),
+            size=self._size,
+            paginate=lambda piece, cursor, has_slack: self._pagination(step, cursor, piece, has_slack=has_slack),
+            has_plenty=lambda: client.has_plenty(name),
         )
 
     def _parsed(self, part: Part) -> tuple[list[Span], list[Rejected]]:

@@ -27,6 +27,9 @@ SMALL_WINDOW_SPANS = 5000
 
 MAX_SLICE_FAILURES = 10_000
 
+SLICE_PAGES = 1.9
+"""A slice ends after about so many full pages: where spans lie dense two of them are sample enough."""
+
 GAP = "gap:"
 """What an open gap begins with among the learned of an unfinished checkpoint."""
 
@@ -37,7 +40,8 @@ _STEP = re.compile(r"([a-z]{1,9}):([0-9]{1,6}):([0-9]{1,6})(?:@([0-9]{1,15}))?(~
 class Step:
     """One step of a reading. Its query is built from `learned[first:count]`.
 
-    `from_ms` is where it went on when its cursor had died; `was_partial` that Datadog's answers stayed incomplete before.
+    `from_ms` is where it goes on without a cursor, or began when its cursor had died; `was_partial` that Datadog's answers
+    stayed incomplete before.
     """
 
     kind: StepKind
