@@ -20,7 +20,7 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
-from bench import report, startup
+from bench import report, startup, writing
 from bench.cases.case import ROOT, Case, run
 from bench.launch import DLT_PYTHON
 from bench.plan import ROUNDS, Bench
@@ -31,6 +31,7 @@ PLOTS = ROOT / "docs" / "plots"
 BEGIN, END = "<!-- measured -->", "<!-- end measured -->"
 SIZES = (20_000, 50_000, 100_000, 1_000_000)
 LARGE_SPANS = 20_000
+WRITTEN = 1_500
 
 
 def measured(sizes: list[int], seed: int, dlt_python: Path, *, rounds: int, full: bool) -> report.Measured:
@@ -78,7 +79,8 @@ def main() -> None:
         f"{datetime.now(UTC):%Y-%m-%d}, {os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}; "
         f"seed {given.seed}; {(time.perf_counter() - began) / 60:.0f} minutes in all."
     )
-    write(report.markdown(found, head))
+    alone = "Writing alone, without reading or judging (`python -m bench.writing`):"
+    write("\n\n".join((report.markdown(found, head), alone, writing.measured(WRITTEN).strip())))
     from bench.plots import draw
 
     draw(found.rows, PLOTS)

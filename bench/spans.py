@@ -215,6 +215,13 @@ class Spans:
         return b"%08x00000000%016x" % (start_s, _drawn(group, self.load.seed + 1))
 
 
+def failing_items(load: Workload) -> list[Any]:
+    """Every failing span of a workload, decoded."""
+    page = Spans(load).page(0, load.spans, load.failing, only_failing=True)
+    items: list[Any] = orjson.loads(b"".join([b"[", *page.parts, b"]"]))
+    return items
+
+
 def _drawn(number: int, seed: int) -> int:
     """63 bits that look random, the same for the same two numbers."""
     mixed = (number + 1) * _ODD + seed * 0xD1B54A32D192ED03 & 0xFFFFFFFFFFFFFFFF

@@ -52,25 +52,23 @@ SQLITE_CASES = {"first run": "created", "unchanged second run": "unchanged"}
 
 def made_captures(count: int) -> list[FailureCapture]:
     """Captures of as many failing spans of 4 kB, each a trace of its own, as the pipeline makes them."""
-    from bench.server import Workload
+    from bench.spans import Workload, failing_items
     from evalforge.core.privacy import KeyRing, Sanitizer
     from evalforge.core.signals import Thresholds, find_signals
+    from evalforge.core.span import Span
     from evalforge.ingest import Judge
     from evalforge.sources.datadog.spans import parse_llm_obs
 
     ring = KeyRing((b"bench-0nly-kZ8vQ2mX7pL4wR9tB6nJ3hG5yT",))
     judge = Judge(Thresholds(), ring, Sanitizer(ring), "datadoghq.com", 180)
-    workload = Workload(2 * count, 1.0, 4_000, 1, int(NOW.timestamp() * 1000))
-    made: list[FailureCapture] = []
-    number = 0
-    while len(made) < count:
-        span = parse_llm_obs(workload.span(number))
-        assert not hasattr(span, "reason")
-        signals = find_signals(span, judge.thresholds)
-        if signals:
-            made.append(judge.captured(span, signals, NOW))
-        number += 1
-    return made
+    load = Workload(20 * count, 20, 4_000, 1, int(NOW.timestamp() * 1000))
+    made: dict[str, FailureCapture] = {}
+    for item in failing_items(load):
+        span = parse_llm_obs(item | {"attributes": item["attributes"] | {"trace_id": f"{len(made):032x}"}})
+        assert isinstance(span, Span)
+        capture = judge.captured(span, find_signals(span, judge.thresholds), NOW)
+        made[capture.trace_id] = capture
+    return list(made.values())
 
 
 def made_documents(captures: Sequence[FailureCapture]) -> dict[str, dict[str, Any]]:

@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 
 from bench.cases.case import Case
-from bench.spans import Spans, Workload
+from bench.spans import Workload, failing_items
 from evalforge.core.privacy import KeyRing, Sanitizer
 from evalforge.core.signals import Thresholds, find_signals
 from evalforge.core.span import Span
@@ -23,8 +23,7 @@ _ROUNDS = 5
 def prepared(case: Case) -> Callable[[], dict[str, Any]]:
     """MB/s of both, in turns, each span new in each round: medians."""
     load = Workload(_SPANS * 20 * _ROUNDS, 20, 4_000, int(time.time()), int(time.time() * 1000))
-    page = Spans(load).page(0, load.spans, load.failing, only_failing=True)
-    lines = [orjson.dumps(item) for item in orjson.loads(b"".join([b"[", *page.parts, b"]"]))]
+    lines = [orjson.dumps(item) for item in failing_items(load)]
     sanitizer = Sanitizer(KeyRing((b"bench-0nly-kZ8vQ2mX7pL4wR9tB6nJ3hG5yT",)))
 
     def measure() -> dict[str, Any]:
