@@ -1,4 +1,4 @@
-"""Reading ahead: the same spans in the same order whatever arrives when, a bound on what is held, and nothing left behind."""
+"""Reading ahead: the same spans in the same order whatever comes when, a bound on what is held, nothing left behind."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def spread(count: int) -> list[int]:
 
 def source_over(datadog: Datadog) -> DatadogSource:
     clock = asyncio.get_running_loop().time
-    client = DatadogClient("https://api.datadoghq.com", "key", "app", retry_budget_s=5, transport=datadog, clock=clock)
+    client = DatadogClient("https://api.datadoghq.com", "key", "app", retry_budget_s=60, transport=datadog, clock=clock)
     return DatadogSource(client, "llm_obs", thresholds=Thresholds(), filter_mode="scan")
 
 
@@ -230,9 +230,13 @@ def test_what_goes_wrong_ahead_is_told_when_its_turn_comes() -> None:
 
     async def work() -> None:
         kept: list[Page] = []
-        with pytest.raises(SourceUnavailableError):
+
+        async def read() -> None:
             async for page in source_over(Datadog(spread(2000), fault=broken)).pages(WINDOW):
                 kept.append(page)
+
+        with pytest.raises(SourceUnavailableError):
+            await read()
         assert ids(kept)[-1] >= 999
         assert sorted(set(ids(kept))) == list(range(ids(kept)[-1] + 1))
 
@@ -246,9 +250,9 @@ FAULTS: dict[str, Callable[[], httpx.Response]] = {
 }
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(
-    starts=st.lists(st.integers(0, WINDOW.duration_ms - 1), max_size=600),
+    count=st.integers(0, 500),
     crowd=st.integers(0, 60),
     limit=st.integers(5, 60),
     seed=st.integers(0, 1000),
@@ -256,10 +260,11 @@ FAULTS: dict[str, Callable[[], httpx.Response]] = {
     killed_after=st.integers(1, 30),
 )
 def test_whatever_comes_when_every_span_is_read_and_any_checkpoint_goes_on(
-    starts: list[int], crowd: int, limit: int, seed: int, faults: dict[int, str], killed_after: int
+    count: int, crowd: int, limit: int, seed: int, faults: dict[int, str], killed_after: int
 ) -> None:
     rng = random.Random(seed)
-    everything = [*starts, *[WINDOW.duration_ms // 3] * crowd]
+    busy_ms = rng.randrange(1000, WINDOW.duration_ms)
+    everything = [*(int(rng.triangular(0, busy_ms)) for _ in range(count)), *[WINDOW.duration_ms // 3] * crowd]
 
     def fault(number: int, asked: dict[str, Any]) -> httpx.Response | None:
         return FAULTS[faults[number]]() if number in faults else None
