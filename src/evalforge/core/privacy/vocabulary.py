@@ -108,7 +108,8 @@ def _unpacked(name: str) -> frozenset[str]:
     """A front-coded list: an entry is an upper-case letter (how many letters it shares with the one before) and its rest."""
     words: set[str] = set()
     before = ""
-    for entry in re.findall(r"[A-Z][a-z]*", gzip.decompress(_file(name)).decode("ascii")):
+    for found in re.finditer(r"[A-Z][a-z]*", gzip.decompress(_file(name)).decode("ascii")):
+        entry = found[0]
         before = before[: ord(entry[0]) - 65] + entry[1:]
         words.add(before)
     return frozenset(words)

@@ -29,6 +29,7 @@ _ORDINAL = re.compile(
 )
 
 
+_VOCABULARY = re.compile(r"vocabulary-[a-z]+\.txt(?:\.gz)?|common\.txt|technical\.txt")
 _SPOKEN = frozenset({"vocabulary-en.txt.gz", "vocabulary-everyday.txt", "common.txt"})
 _OF_A_TRADE = frozenset({"vocabulary-trade.txt", "vocabulary-software.txt.gz", "technical.txt"})
 _SPOKEN_TOO = frozenset(
@@ -88,18 +89,17 @@ class Lexicon:
 
         Raises: OSError where the folder lacks `also-names.txt.gz` or `names-first.txt`.
         """
-        files = sorted(folder.iterdir(), key=lambda file: file.name)
-        vocabularies = [_listed(file) for file in files if re.fullmatch(r"vocabulary-[a-z]+\.txt(?:\.gz)?", file.name)]
-        vocabularies += [_listed(file) for file in files if file.name in {"common.txt", "technical.txt"}]
-        spoken = {word for file in files if file.name in _SPOKEN for word in _listed(file)}
-        written = {word for file in files if file.name in _OF_A_TRADE for word in _listed(file)}
+        names = sorted(file.name for file in folder.iterdir())
+        lists = {name: _listed(folder / name) for name in names if _VOCABULARY.fullmatch(name)}
+        spoken = frozenset[str]().union(*(lists[name] for name in lists if name in _SPOKEN))
+        written = frozenset[str]().union(*(lists[name] for name in lists if name in _OF_A_TRADE))
         return cls(
-            vocabularies,
+            lists.values(),
             _listed(folder / "also-names.txt.gz"),
             _listed(folder / "names-first.txt"),
             _listed(folder / "names-only.txt"),
             _listed(folder / "towns.txt"),
-            frozenset(written - spoken - _SPOKEN_TOO),
+            written - spoken - _SPOKEN_TOO,
         )
 
     def remember(self, form: str) -> None:
