@@ -22,6 +22,9 @@ $(BIN)/.dev: $(BIN)/.base
 demo: $(BIN)/.base  ## the main job on embedded defaults: a local Datadog, SQLite, no account
 	@$(BIN)/evalforge demo
 
+# Each worker reads every test: what was compiled once is kept, whatever the surroundings say.
+test test-all: export PYTHONDONTWRITEBYTECODE =
+
 test: $(BIN)/.dev  ## one path through every capability, under 5 minutes on 2 cores
 	$(BIN)/python -m pytest -q -m "not long" -n 2 --dist loadfile --no-loadscope-reorder
 

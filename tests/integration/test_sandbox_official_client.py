@@ -17,8 +17,10 @@ from datadog_api_client import ApiClient, configuration
 from datadog_api_client.exceptions import ApiException
 from datadog_api_client.model_utils import OpenApiModel, UnparsedObject
 from datadog_api_client.v2.api import agent_observability_api, spans_api
-from datadog_api_client.v2.models import LLMObsSearchSpansRequest as UntypedLLMObsSearchSpansRequest
-from datadog_api_client.v2.models import SpansListRequest as UntypedSpansListRequest
+from datadog_api_client.v2.model.llm_obs_search_spans_request import (
+    LLMObsSearchSpansRequest as UntypedLLMObsSearchSpansRequest,
+)
+from datadog_api_client.v2.model.spans_list_request import SpansListRequest as UntypedSpansListRequest
 
 from evalforge.sandbox.server import BackgroundServer
 from evalforge.sandbox.state import Sandbox
