@@ -308,11 +308,13 @@ class _Comparison:
         begin_ms = piece.from_ms
         async with aclosing(self.pair.scan.pages(piece)) as pages:
             async for page in pages:
-                # Each stretch begins where the one before ended, whatever the clocks of spans say.
-                last_ms = None if page.checkpoint.done else page.checkpoint.last_ms
-                end_ms = piece.to_ms if last_ms is None else max(last_ms, begin_ms) + 1
+                # Each stretch begins where the one before ended, whatever the clocks of spans say; after a page that is to
+                # be asked for again, where that one began.
+                place = page.checkpoint
+                newest_ms = None if place.done else _newest_ms(page.spans, piece, place.last_ms)
+                end_ms = piece.to_ms if newest_ms is None else max(newest_ms, begin_ms) + 1
                 await self._compare_page(page, Window(begin_ms, end_ms))
-                begin_ms = end_ms - 1 if last_ms is not None else begin_ms
+                begin_ms = begin_ms if place.done or place.last_ms is None else max(place.last_ms, begin_ms)
 
     async def _compare_page(self, page: Page, stretch: Window) -> None:
         failing, odd = self._judged(page.spans)
@@ -467,6 +469,12 @@ def kind_of(value: Json) -> str:
     if isinstance(value, (int, float)):
         return "number"
     return "text" if isinstance(value, str) else "list" if isinstance(value, (list, tuple)) else "object"
+
+
+def _newest_ms(spans: Sequence[Span], window: Window, otherwise: int | None) -> int | None:
+    """The start of the last of these spans that lies in the window."""
+    starts_ms = (span.start_ns // 1_000_000 for span in reversed(spans))
+    return next((start_ms for start_ms in starts_ms if window.from_ms <= start_ms < window.to_ms), otherwise)
 
 
 def _key(span: Span) -> Key:

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from evalforge.core.ports import Selection, Store
+from evalforge.core.ports import Checkpoint, Selection, Store
 from evalforge.core.slices import SLOT_TIERS
 from evalforge.core.window import Window, epoch_ms, iso_ms
 from evalforge.runs import BACKFILL_LEASE_NAME
@@ -108,23 +108,34 @@ def wait_for_hits(fault: Fault, count: int) -> None:
         time.sleep(0.005)
 
 
-def killed_in_the_middle(server: BackgroundServer, environment: dict[str, str]) -> None:
-    """Kills it while both workers wait for an answer: each slice takes four requests, so one of them is inside a slice."""
+async def killed_in_the_middle(server: BackgroundServer, environment: dict[str, str], store: Store) -> None:
+    """Kills it while both workers wait for an answer: each slice takes four requests, so one of them is inside a slice.
+
+    Answers are asked for ahead: what had come by then is stored before it is killed.
+    """
     fault = Fault("slow", latency_s=PATIENCE_S, times=None, after=18)
     server.sandbox.trouble.faults = [fault]
     with backfill_process(environment, "--workers", "2") as process:
-        wait_for_hits(fault, 2)
+        await asyncio.to_thread(wait_for_hits, fault, 2)
+        deadline = time.monotonic() + PATIENCE_S
+        while not [slot for slot in await slots(store) if slot.cursor is not None]:
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0.05)
         process.kill()
-        process.communicate(timeout=PATIENCE_S)
+        await asyncio.to_thread(process.communicate, timeout=PATIENCE_S)
     server.sandbox.trouble.faults = []
     server.sandbox.requests.clear()
+
+
+async def slots(store: Store) -> list[Checkpoint]:
+    """The places of the slices that stand half-read."""
+    return [slot for slot in (await store.load_checkpoints("llm_obs", SLOT_TIERS)).values() if not slot.done]
 
 
 async def places(store: Store) -> tuple[Sequence[Window], list[Window]]:
     """What the store says was read, and the slices that stand half-read."""
     coverage = await store.load_coverage("llm_obs")
-    slots = await store.load_checkpoints("llm_obs", SLOT_TIERS)
-    return coverage.windows if coverage else (), [slot.window for slot in slots.values() if not slot.done]
+    return coverage.windows if coverage else (), [slot.window for slot in await slots(store)]
 
 
 async def trace_ids(store: Store) -> list[str]:
@@ -148,8 +159,8 @@ def assert_it_went_on(
 
 
 async def test_killed_in_the_middle_it_goes_on(sandbox: BackgroundServer, environment: dict[str, str]) -> None:
-    killed_in_the_middle(sandbox, environment)
     store = SqliteStore(environment["CAPTURE_STORE"].removeprefix("sqlite:///"), prefix="evalforge_")
+    await killed_in_the_middle(sandbox, environment, store)
     read, begun = await places(store)
     held = await store.held_lease(BACKFILL_LEASE_NAME)
     assert held is not None
@@ -175,8 +186,8 @@ async def test_on_the_emulator_too_and_a_dead_ones_lease_is_outlived(
         "FIRESTORE_EMULATOR_HOST": firestore_emulator,
         "FIRESTORE_COLLECTION_PREFIX": prefix,
     }
-    killed_in_the_middle(sandbox, environment)
     store = FirestoreStore("evalforge-local", "(default)", prefix=prefix, emulator_host=firestore_emulator)
+    await killed_in_the_middle(sandbox, environment, store)
     read, begun = await places(store)
     with backfill_process(environment) as process:
         out, err = await asyncio.to_thread(process.communicate, timeout=100)
