@@ -10,7 +10,7 @@ ON_THE_EMULATOR_LATER = frozenset({"test_audit_purge.py", "test_erasure.py", "te
 """Files whose processes take long on the emulator: `make test` runs them on SQLite; the contract suite runs on both."""
 
 MODES_ON_THE_EMULATOR_LATER = frozenset({"firestore-scan", "firestore-query"})
-"""The main job on the emulator: `make test` runs it in the default mode; a mode is a matter of the source, not of the store."""
+"""The main job on the emulator: `make test` runs it in the default mode; a mode is the source's matter, not the store's."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
