@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import types
 from importlib import import_module
+from pathlib import Path
 
 import click
 import pytest
@@ -58,6 +60,34 @@ def test_help_imports_nothing_heavy() -> None:
     modules = done.stdout.rsplit("\n", 2)[-2]
     for heavy in ("'rich'", "'fastapi'", "'uvicorn'", "'grpc'", "'google.cloud", "'httpx'", "'structlog'"):
         assert heavy not in modules
+
+
+def test_the_service_and_its_store_on_sqlite_import_nothing_of_googles(tmp_path: Path) -> None:
+    code = (
+        "import asyncio, sys\n"
+        "from evalforge import bootstrap\n"
+        "from evalforge.config import Settings\n"
+        "from evalforge.service.app import create_app\n"
+        "create_app()\n"
+        "async def read():\n"
+        "    async with bootstrap.opened_store(Settings.from_environment()) as store:\n"
+        "        await store.recent_runs(limit=1, now=bootstrap.utc_now())\n"
+        "asyncio.run(read())\n"
+        "print(sorted(sys.modules))"
+    )
+    settings = {
+        "CAPTURE_STORE": f"sqlite:///{tmp_path}/a.sqlite3",
+        "DATADOG_API_KEY": "a",
+        "DATADOG_APP_KEY": "b",
+        "PII_SALT": "a-first-key-of-some-32-bytes-or-more!",
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env={**os.environ, **settings}
+    )
+    modules = done.stdout.rsplit("\n", 2)[-2]
+    assert "'evalforge.stores.sqlite'" in modules
+    assert "'google" not in modules
+    assert "'grpc" not in modules
 
 
 @pytest.mark.parametrize(
