@@ -195,3 +195,10 @@ def test_the_overlaps_are_those_of_the_specification() -> None:
     assert [(minutes / 60, reach, hours) for minutes, tier, reach, hours in read if tier == "fortnight"] == [
         (24, "evaluated", 15 * 24)
     ]
+
+
+def test_a_first_reading_that_several_runs_finish_is_where_the_later_tiers_begin() -> None:
+    late = Late(BEGAN_MS - LOOKBACK_MS, BEGAN_MS + MS_PER_HOUR)
+    broken = [(0, 0), (5, 0), (10, 1), (310, 1), (315, -1), (316, -1), (315 + 25 * 60, -1)]
+    schedule = [(BEGAN_MS + minutes * MINUTE_MS, pages) for minutes, pages in broken]
+    assert asyncio.run(captured([late], schedule)) == {"1"}

@@ -11,7 +11,7 @@ start is met: the last reading that reaches back to that span began later than t
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
 from evalforge.core.ports import LOOKBACK, Checkpoint, Reach
@@ -132,10 +132,13 @@ class SinceLast:
         """The tiers that are due, each without what those before it read anew in this run."""
         last = checkpoints.get(RECENT.name)
         recent = self._recent(last, now_ms)
+        # A tier begins with the first reading of all, also where later runs finished that one; until it has begun its place
+        # is known by that of the newest tier.
+        first_ms = now_ms if last is None or last.began_ms is None else min(last.began_ms, now_ms)
+        if not {DAY.name, FORTNIGHT.name} <= checkpoints.keys():
+            recent = replace(recent, began_ms=first_ms)
         found = [recent]
         fresh_from_ms = recent.windows[-1][0].from_ms
-        # A tier begins with the first reading of all, also where that one was finished by a later run.
-        first_ms = now_ms if last is None or last.done or last.began_ms is None else min(last.began_ms, now_ms)
         for tier in (DAY, FORTNIGHT):
             checkpoint = checkpoints.get(tier.name)
             due = Due(tier, first_ms, ()) if checkpoint is None else _later_tier(tier, checkpoint, fresh_from_ms, now_ms)
