@@ -27,7 +27,7 @@ ALL_SAMPLES = ("--lookback", "30")
 EMAIL = "jane.doe@shop.example.org"
 PHONE = "+44 20 7946 0958"
 IN_BASE64 = base64.b64encode(EMAIL.encode()).decode()
-PLANTED = ("jane", "7946", "maria", "lopez", "grace", IN_BASE64.lower())
+PLANTED = ("jane", "7946 0958", "79460958", "maria", "lopez", "grace", IN_BASE64.lower())
 
 
 @pytest.fixture(scope="module")
