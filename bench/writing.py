@@ -136,7 +136,7 @@ async def run_library(case: str, address: str, project: str, captures: Sequence[
 
     documents = made_documents(captures)
     with mock.patch.dict(os.environ, {"FIRESTORE_EMULATOR_HOST": address}):
-        client = firestore.Client(project=project, credentials=AnonymousCredentials())  # type: ignore[no-untyped-call]
+        client = firestore.Client(project=project, credentials=AnonymousCredentials())  # type: ignore[no-untyped-call]  # no types
     collection = client.collection(COLLECTION)
 
     def in_batches() -> None:

@@ -48,7 +48,7 @@ async def ingest(settings: Settings) -> dict[str, Any]:
 def prepared(case: Case) -> Callable[[], dict[str, Any]]:
     """Runs with the store's libraries imported."""
     if case.emulator:
-        import evalforge.stores.firestore  # noqa: F401
+        import evalforge.stores.firestore  # noqa: F401 - so that its import is not timed
     collect_seldom()  # as the command line and the service begin
     settings = settings_of(case)
     return lambda: asyncio.run(ingest(settings))
