@@ -20,7 +20,7 @@ from evalforge.core.plans import TIER_NAMES, learned_by
 from evalforge.core.ports import Checkpoint, Page, Source, SourceStatus, Store, UpsertResult
 from evalforge.core.privacy import Neighbours
 from evalforge.core.signals import Signal, find_signals
-from evalforge.core.span import Json, Span
+from evalforge.core.span import Json, Span, newest_start_ms
 from evalforge.core.window import MS_PER_HOUR, Window, epoch_ms, iso_ms
 from evalforge.erasure import Guard
 from evalforge.errors import RunInProgressError
@@ -311,7 +311,7 @@ class _Comparison:
                 # Each stretch begins where the one before ended, whatever the clocks of spans say; after a page that is to
                 # be asked for again, where that one began.
                 place = page.checkpoint
-                newest_ms = None if place.done else _newest_ms(page.spans, piece, place.last_ms)
+                newest_ms = None if place.done else newest_start_ms(page.spans, piece, place.last_ms)
                 end_ms = piece.to_ms if newest_ms is None else max(newest_ms, begin_ms) + 1
                 await self._compare_page(page, Window(begin_ms, end_ms))
                 begin_ms = begin_ms if place.done or place.last_ms is None else max(place.last_ms, begin_ms)
@@ -469,12 +469,6 @@ def kind_of(value: Json) -> str:
     if isinstance(value, (int, float)):
         return "number"
     return "text" if isinstance(value, str) else "list" if isinstance(value, (list, tuple)) else "object"
-
-
-def _newest_ms(spans: Sequence[Span], window: Window, otherwise: int | None) -> int | None:
-    """The start of the last of these spans that lies in the window."""
-    starts_ms = (span.start_ns // 1_000_000 for span in reversed(spans))
-    return next((start_ms for start_ms in starts_ms if window.from_ms <= start_ms < window.to_ms), otherwise)
 
 
 def _key(span: Span) -> Key:

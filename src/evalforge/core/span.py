@@ -5,9 +5,11 @@ A `Span` holds raw, untrusted values. It lives only inside the ingestion loop: n
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
+
+from evalforge.core.window import Window
 
 Json = Any
 """Any decoded JSON value: None, bool, int, float, str, list or dict, nested without a promise of depth or type."""
@@ -76,3 +78,9 @@ class Span:
     received_duration: Json = None
     extra: Mapping[str, Json] = field(default_factory=dict)
     is_plain: bool = field(default=False, compare=False, repr=False)
+
+
+def newest_start_ms(spans: Sequence[Span], window: Window, otherwise: int | None) -> int | None:
+    """The start of the last of these spans that lies in the window, epoch milliseconds: a span's own clock may be wrong."""
+    starts_ms = (span.start_ns // 1_000_000 for span in reversed(spans))
+    return next((start_ms for start_ms in starts_ms if window.from_ms <= start_ms < window.to_ms), otherwise)

@@ -16,7 +16,7 @@ from typing import Any, get_args
 
 from evalforge.core.ports import Checkpoint, FilterMode, FoundById, Page, Reach, Rejected, SourceStatus
 from evalforge.core.signals import Thresholds, find_signals
-from evalforge.core.span import Span, TraceIdKind
+from evalforge.core.span import Span, TraceIdKind, newest_start_ms
 from evalforge.core.window import Window
 from evalforge.errors import SourceRefusedError
 from evalforge.sources.datadog import span_ids as by_ids
@@ -286,7 +286,7 @@ class _Reading:
                 spans, rejected = self._parsed(part)
                 step = self._marked(step, part)
                 if not part.is_repeated:
-                    last_ms = self._last_ms(spans, last_ms)
+                    last_ms = newest_start_ms(spans, self._window, last_ms)
                 if part.is_last:
                     self._next = self._plan.following(step)
                 elif step.kind == "look":
@@ -336,7 +336,7 @@ class _Reading:
                     break
                 spans, rejected = self._parsed(part)
                 step = self._marked(step, part)
-                last_ms = self._last_ms(spans, last_ms)
+                last_ms = newest_start_ms(spans, self._window, last_ms)
                 count += len(part.items)
                 failing.update(self._failing(spans))
                 is_end = part.is_last and piece == self._window
@@ -438,14 +438,6 @@ class _Reading:
             return step
         self._report.partial()
         return replace(step, was_partial=True)
-
-    def _last_ms(self, spans: list[Span], last_ms: int | None) -> int | None:
-        """The start of the newest span read, as far as it lies in the window: a span's own clock may be wrong."""
-        for span in reversed(spans):
-            start_ms = span.start_ns // 1_000_000
-            if self._window.from_ms <= start_ms < self._window.to_ms:
-                return start_ms
-        return last_ms
 
     def _page(
         self,
