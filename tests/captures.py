@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from evalforge.core.canonical import digest
 from evalforge.core.capture import FailureCapture, capture_of, merge, with_root_user
+from evalforge.core.origins import ORIGIN_BYTES, cut_origins
 from evalforge.core.privacy.sanitized import SanitizedSpan
 from evalforge.core.signals import FailureType, Severity, Signal
 
@@ -203,4 +205,5 @@ def failure_captures(draw: st.DrawFn, trace_id: str | None = None) -> FailureCap
     )
     for user_hash, start_ns in draw(st.lists(st.tuples(user_hashes, st.integers(START_NS - 1, START_NS + 3)), max_size=2)):
         whole = with_root_user(whole, user_hash, start_ns)
-    return whole
+    origins = st.binary(min_size=1, max_size=1).map(lambda one: one * ORIGIN_BYTES)
+    return replace(whole, origins=cut_origins(draw(st.frozensets(origins, max_size=3))))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import secrets
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence, Set
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
@@ -240,7 +240,7 @@ class Guard:
         letters: Sequence[DeadLetter] = (),
         spans: Iterable[Span] = (),
     ) -> UpsertResult:
-        """The result without what was erased while it was written, which is removed again. Costs one read.
+        """The result without what was erased while it was written or met, which is removed again. Costs one read.
 
         Raises:
             StoreError, StoreUnavailableError: the page must be read again.
@@ -249,11 +249,12 @@ class Guard:
         if epoch == self._epoch:
             return result
         await self._load(epoch)
-        buried = self._buried(captures, spans)
+        written = {capture.trace_id for capture in captures}
+        buried = self._buried(captures, spans, [trace_id for trace_id in result.unchanged if trace_id not in written])
         await self._keep_out(buried)
         about = {letter.trace_id for letter in letters if letter.trace_id and self._tombstones.buries_trace(letter.trace_id)}
         await self.store.delete_dead_letters(sorted(about - buried.keys()))
-        return _without(result, frozenset(buried)) if buried else result
+        return result.without(buried) if buried else result
 
     async def _load(self, epoch: str) -> None:
         # The epoch was read first: records saved since are read too, and then the next page finds another epoch.
@@ -262,23 +263,29 @@ class Guard:
             tombstones.add(erasure)
         self._tombstones, self._epoch = tombstones, epoch
 
-    def _buried(self, captures: Sequence[FailureCapture], spans: Iterable[Span]) -> dict[str, Burial]:
-        """By trace id, what each capture is kept out by, where it is."""
+    def buried(self, trace_ids: Collection[str], spans: Iterable[Span]) -> Collection[str]:
+        """Those of these stored traces that were erased; `spans` are those they were read with."""
+        return self._buried((), spans, trace_ids).keys()
+
+    def _buried(
+        self, captures: Sequence[FailureCapture], spans: Iterable[Span], others: Collection[str] = ()
+    ) -> dict[str, Burial]:
+        """By trace id, what each capture is kept out by, where it is; `others` are traces that were met without one."""
         buried: dict[str, Burial] = {
             capture.trace_id: by for capture in captures if (by := self._tombstones.buries(capture)) is not None
         }
-        for trace_id in self._traces_naming_buried(captures, spans):
+        buried |= {trace_id: "trace" for trace_id in others if self._tombstones.buries_trace(trace_id)}
+        for trace_id in self._traces_naming_buried({*(capture.trace_id for capture in captures), *others}, spans):
             buried.setdefault(trace_id, "user")
         return buried
 
-    def _traces_naming_buried(self, captures: Sequence[FailureCapture], spans: Iterable[Span]) -> Iterable[str]:
-        """The traces of these captures of which a span names a buried user, a healthy one too, under any key of the ring.
+    def _traces_naming_buried(self, wanted: Set[str], spans: Iterable[Span]) -> Iterable[str]:
+        """Those of the wanted traces of which a span names a buried user, a healthy one too, under any key of the ring.
 
         Captures carry the hashes of failing spans under the newest key only, and the raw ids are at hand only here.
         """
         if not self._tombstones.knows_users:
             return
-        wanted = {capture.trace_id for capture in captures}
         for span in spans:
             traces = {safe_trace_id(raw, self.ring)[0] for raw in (span.trace_id, span.apm_trace_id) if raw} & wanted
             if not traces:
@@ -314,20 +321,6 @@ def _user_id_in(span: Span) -> Json:
         return user_id_in(span)
     except Exception:  # noqa: BLE001 - a span that nobody foresaw names nobody here either
         return None
-
-
-def _without(result: UpsertResult, removed: frozenset[str]) -> UpsertResult:
-    def left(trace_ids: Sequence[str]) -> Sequence[str]:
-        return [trace_id for trace_id in trace_ids if trace_id not in removed]
-
-    return UpsertResult(
-        created=left(result.created),
-        updated=left(result.updated),
-        unchanged=left(result.unchanged),
-        refused=[(trace_id, reason) for trace_id, reason in result.refused if trace_id not in removed],
-        without_user=tuple(left(result.without_user)),
-        untold_errors=tuple(one for one in result.untold_errors if one[0] not in removed),
-    )
 
 
 def erasure_document(record: Erasure) -> dict[str, Any]:

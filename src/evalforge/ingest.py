@@ -4,20 +4,34 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
 from evalforge.core.canonical import canonical_json
-from evalforge.core.capture import FailureCapture, capture_of, merge_by_trace
-from evalforge.core.ports import LOOKBACK, Checkpoint, DeadLetter, Page, Reach, Rejected, Source, Store, UpsertResult
+from evalforge.core.capture import SCHEMA_VERSION, SIGNATURE_VERSION, FailureCapture, capture_of, merge_by_trace
+from evalforge.core.origins import Origins
+from evalforge.core.ports import (
+    LOOKBACK,
+    Checkpoint,
+    DeadLetter,
+    Page,
+    Reach,
+    Recognized,
+    Rejected,
+    Source,
+    Store,
+    UpsertResult,
+)
 from evalforge.core.privacy import (
     ALONE,
+    SANITIZER_VERSION,
     KeyRing,
     Neighbours,
     Sanitizer,
+    Trace,
     TraceContext,
     safe_span_id,
     safe_trace_id,
@@ -75,13 +89,28 @@ class Tally:
 
 @dataclass(frozen=True, slots=True)
 class Judge:
-    """Turns a span into a capture, or finds it healthy: the rules, the sanitizer, and what every capture of a run shares."""
+    """Turns a span into a capture, or finds it healthy: the rules, the sanitizer, and what every capture of a run shares.
+
+    `origins` recognizes what was judged before under the very same rules; None where hashing keys are missing.
+    """
 
     thresholds: Thresholds
     ring: KeyRing
     sanitizer: Sanitizer
     site: str
     retention_days: int
+    origins: Origins | None = field(init=False, default=None)
+
+    def __post_init__(self) -> None:
+        rules = {
+            "schema": SCHEMA_VERSION,
+            "signature": SIGNATURE_VERSION,
+            "sanitizer": SANITIZER_VERSION,
+            "thresholds": self.thresholds,
+            "texts": self.sanitizer.policy,
+            "site": self.site,
+        }
+        object.__setattr__(self, "origins", Origins.under(self.ring, rules))
 
     def capture(self, span: Span, fetched_at: datetime) -> FailureCapture | None:
         """The capture of a failing span, None for a healthy one.
@@ -169,52 +198,96 @@ async def store_page(
     `in_scope` says which spans may become captures, instead of the source. `neighbours` have seen the pages before.
     """
     now = reading.clock()
-    failing, letters = _judged(source.name, in_scope or source.in_scope, page, neighbours, reading, now, tally)
-    captures = await reading.guard.admitted(merge_by_trace(failing), page.spans)
-    result = await store.upsert(captures, now=now)
-    letters.extend(_refused_letters(source.name, captures, result, now))
+    judged = _judged(source.name, in_scope or source.in_scope, page, neighbours, reading.judge, now)
+    known = await _known(store, judged, page, reading, now)
+    captures = _captures(source.name, judged, known.result.unchanged, reading.judge, now)
+    tally.fetched += page.item_count
+    tally.rejected += len(judged.letters)
+    tally.failing += judged.failing_count
+    tally.healthy += page.item_count - len(judged.letters) - judged.failing_count
+    captures = await reading.guard.admitted(captures, page.spans)
+    result = await store.upsert(captures, now=now, absent=known.absent)
+    letters = [*judged.letters, *_refused_letters(source.name, captures, result, now)]
     letters = reading.guard.admitted_letters(letters)
     tally.new_letters += await store.keep(letters)
-    result = await reading.guard.confirmed(result, captures, letters, page.spans)
-    _account(source, page, captures, result, letters, reading, tally)
+    result = await reading.guard.confirmed(known.result.joined(result), captures, letters, page.spans)
+    _account(source, page, captures, known.result, result, letters, reading, tally)
     reading.on_page(page, captures, result)
     return letters
 
 
+@dataclass(slots=True)
+class _Judged:
+    """What the rules found on one page: failing spans with their signals by stored trace id, and dead letters.
+
+    `traces` has what is known of each raw trace, `origins` the origin of each stored trace that has one.
+    """
+
+    failing: dict[str, list[tuple[Span, tuple[Signal, ...]]]] = field(default_factory=dict)
+    letters: list[DeadLetter] = field(default_factory=list)
+    traces: Mapping[str, Trace] = field(default_factory=dict)
+    origins: dict[str, bytes] = field(default_factory=dict)
+    failing_count: int = 0
+
+
 def _judged(
-    source: str,
-    in_scope: Callable[[Span], bool],
-    page: Page,
-    neighbours: Neighbours,
-    reading: Reading,
-    now: datetime,
-    tally: Tally,
-) -> tuple[list[FailureCapture], list[DeadLetter]]:
-    judge = reading.judge
-    failing: list[FailureCapture] = []
-    letters = [_rejected_letter(source, rejected, judge.ring, now) for rejected in page.rejected]
-    found: list[tuple[Span, tuple[Signal, ...]]] = []
+    source: str, in_scope: Callable[[Span], bool], page: Page, neighbours: Neighbours, judge: Judge, now: datetime
+) -> _Judged:
+    judged = _Judged(letters=[_rejected_letter(source, rejected, judge.ring, now) for rejected in page.rejected])
+    failing: list[Span] = []
     for span in page.spans:
         try:
             signals = find_signals(span, judge.thresholds) if in_scope(span) else ()
         except Exception:  # noqa: BLE001 - a span that nobody foresaw must not end the run; it is kept as a dead letter
-            letters.append(_span_letter(span, "unexpected_error", judge.ring, now))
+            judged.letters.append(_span_letter(span, "unexpected_error", judge.ring, now))
         else:
             if signals:
-                found.append((span, signals))
-    traces = neighbours.contexts(page.spans, [span for span, _ in found], judge.ring)
-    for span, signals in found:
-        try:
-            failing.append(judge.captured(span, signals, now, traces.get(span.trace_id, ALONE)))
-        except SkippableError as error:
-            letters.append(_span_letter(span, error.code, judge.ring, now))
-        except Exception:  # noqa: BLE001 - as above
-            letters.append(_span_letter(span, "unexpected_error", judge.ring, now))
-    tally.fetched += page.item_count
-    tally.rejected += len(letters)
-    tally.failing += len(failing)
-    tally.healthy += page.item_count - len(letters) - len(failing)
-    return failing, letters
+                failing.append(span)
+                judged.failing.setdefault(safe_trace_id(span.trace_id, judge.ring)[0], []).append((span, signals))
+    judged.traces = neighbours.traces(page.spans, failing)
+    judged.failing_count = len(failing)
+    if judge.origins is not None:
+        for trace_id, found in judged.failing.items():
+            trace = judged.traces[found[0][0].trace_id]
+            origin = judge.origins.of((*trace.spans, *trace.failing), trace.failing)
+            # Two raw ids in one stored trace are too odd to be worth a look.
+            if origin is not None and len(found) == len(trace.failing):
+                judged.origins[trace_id] = origin
+    return judged
+
+
+async def _known(store: Store, judged: _Judged, page: Page, reading: Reading, now: datetime) -> Recognized:
+    """The traces that the store holds as they would come out again; not those that were erased and left."""
+    if not judged.origins:
+        return Recognized()
+    known = await store.recognize(judged.origins, now=now)
+    buried = reading.guard.buried(known.result.unchanged, page.spans)
+    return replace(known, result=known.result.without(buried)) if buried else known
+
+
+def _captures(source: str, judged: _Judged, known: Collection[str], judge: Judge, now: datetime) -> list[FailureCapture]:
+    """A capture of each trace that is not known; failing spans that cannot be captured become letters."""
+    captures: list[FailureCapture] = []
+    contexts: dict[str, TraceContext] = {}
+    known = frozenset(known)
+    for trace_id, found in judged.failing.items():
+        if trace_id in known:
+            continue
+        own: list[FailureCapture] = []
+        for span, signals in found:
+            try:
+                context = contexts.get(span.trace_id)
+                if context is None:
+                    context = contexts[span.trace_id] = judged.traces[span.trace_id].context(judge.ring)
+                own.append(judge.captured(span, signals, now, context))
+            except Exception as error:  # noqa: BLE001 - as above
+                reason = error.code if isinstance(error, SkippableError) else "unexpected_error"
+                judged.letters.append(_span_letter(span, reason, judge.ring, now))
+        judged.failing_count -= len(found) - len(own)
+        origin = judged.origins.get(trace_id) if len(own) == len(found) else None  # letters are written each time
+        for capture in merge_by_trace(own):
+            captures.append(capture if origin is None else replace(capture, origins=frozenset({origin})))
+    return captures
 
 
 def _rejected_letter(source: str, rejected: Rejected, ring: KeyRing, now: datetime) -> DeadLetter:
@@ -278,6 +351,7 @@ def _account(
     source: Source,
     page: Page,
     captures: list[FailureCapture],
+    known: UpsertResult,
     result: UpsertResult,
     letters: list[DeadLetter],
     reading: Reading,
@@ -326,6 +400,6 @@ def _account(
         source=source.name,
         step=page.checkpoint.step,
         item_count=page.item_count,
-        failing=len(captures),
+        failing=len(captures) + len(known.unchanged),
         rejected=len(letters),
     )

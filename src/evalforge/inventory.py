@@ -88,6 +88,7 @@ CAPTURE = Place(
         Row("error_details", "what failing spans' errors said: see below", _FILTERED),
         Row("trace_payload", "the greatest failing span, sanitized: see below", _FILTERED),
         Row("redactions", "how much was removed, by kind"),
+        Row("origins", "keyed digests of what it was made of: under PII_SALT, none without", _PSEUDONYM),
         Row("fetched_at updated_at expires_at", "the clock, RETENTION_DAYS"),
         Row("sanitizer_version schema_version", "which code made it"),
         Row("processed", "yours: false at first, then whatever downstream writes"),
@@ -244,7 +245,12 @@ EXPORT_LINE = Place(
     "a line of an export file",
     "as long as you keep the file; in folders of EXPORT_DESTINATIONS until erased",
     (
-        Row(" ".join(CAPTURE.names), "as in the store", _PSEUDONYM, shown="every field of a capture"),
+        Row(
+            " ".join(name for name in CAPTURE.names if name != "origins"),
+            "as in the store",
+            _PSEUDONYM,
+            shown="every field of a capture but `origins`",
+        ),
         Row("dead_letter", "in answers to access requests only: a dead letter with all its fields", _LINK),
     ),
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -13,6 +13,7 @@ from evalforge.core.ports import (
     DeadLetter,
     Erasure,
     Lease,
+    Recognized,
     RunRecord,
     Store,
     StoredCapture,
@@ -30,7 +31,13 @@ class Rehearsal:
     def __init__(self, store: Store) -> None:
         self._store = store
 
-    async def upsert(self, captures: Sequence[FailureCapture], *, now: datetime) -> UpsertResult:
+    async def recognize(self, origins: Mapping[str, bytes], *, now: datetime) -> Recognized:
+        """None: a dry run is there to show what the rules make of every span."""
+        return Recognized()
+
+    async def upsert(
+        self, captures: Sequence[FailureCapture], *, now: datetime, absent: Collection[str] = ()
+    ) -> UpsertResult:
         """What would become of each capture."""
         return await self._store.compare(captures, now=now)
 

@@ -42,12 +42,11 @@ class Nameless:
         read = page.checkpoint.window
         known = self.window or read
         self.window = Window(min(known.from_ms, read.from_ms), max(known.to_ms, read.to_ms))
-        kinds = {capture.trace_id: capture.trace_id_kind for capture in captures}
-        without_user = frozenset(result.without_user)
-        for trace_id, kind in kinds.items():
-            if trace_id not in without_user:
+        for trace_id in (*result.created, *result.updated, *result.unchanged):
+            if trace_id not in result.without_user:
                 self.traces.pop(trace_id, None)
-            elif trace_id in self.traces or len(self.traces) < MAX_TRACES:
+        for trace_id, kind in result.without_user.items():
+            if trace_id in self.traces or len(self.traces) < MAX_TRACES:
                 self.traces[trace_id] = kind
             else:
                 self.left_out_count += 1

@@ -66,6 +66,8 @@ VALUES: dict[str, list[Any]] = {
     "now": [NOW],
     "captures": [captures(3)],
     "capture": [capture(1)],
+    "origins": [{capture(1).trace_id: b"1" * 16}],
+    "absent": [()],
     "stored": [StoredDocument("raw_traces", capture(1).document_id, {}, "1.000000000")],
     "selection": selections(),
     "trace_id": [capture(1).trace_id],

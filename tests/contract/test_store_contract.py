@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from evalforge.core.capture import FailureCapture, merge
+from evalforge.core.origins import ORIGIN_BYTES
 from evalforge.core.ports import (
     LOOKBACK,
     Checkpoint,
@@ -18,6 +19,7 @@ from evalforge.core.ports import (
     DeadLetter,
     ExportPackage,
     Lease,
+    Recognized,
     RunRecord,
     Selection,
     Store,
@@ -90,6 +92,56 @@ async def test_what_is_new_is_merged_into_what_is_stored(store: Store) -> None:
     assert found.capture == merge(early, late)
     assert found.capture.fetched_at == NOW
     assert found.updated_at == LATER
+
+
+O1, O2 = b"1" * ORIGIN_BYTES, b"2" * ORIGIN_BYTES
+
+
+def made_of(origin: bytes, *parts: FailureCapture) -> FailureCapture:
+    return dataclasses.replace(merged(*parts), origins=frozenset({origin}))
+
+
+async def test_a_capture_is_recognized_by_what_it_was_made_of(store: Store) -> None:
+    nobody = made_of(O1, capture(2, user_hash=None))
+    untold = made_of(O2, capture(3, signals=(signal(type=FailureType.EXECUTION_ERROR, place="status"),)))
+    await store.upsert([made_of(O1, capture(1)), nobody, untold, capture(4)], now=NOW)
+    ids = [trace_id_of(number) for number in range(6)]
+    known = await store.recognize(dict(zip(ids[1:], (O1, O1, O2, O1, O1), strict=True)), now=LATER)
+    assert sorted(known.result.unchanged) == ids[1:4]
+    assert dict(known.result.without_user) == {ids[2]: "llm_obs"}
+    assert list(known.result.untold_errors) == [(ids[3], "1")]
+    assert known.absent == {ids[5]}
+    other = await store.recognize({ids[1]: O2, ids[3]: O1}, now=LATER)
+    assert (list(other.result.unchanged), other.absent) == ([], frozenset())
+    assert await store.recognize({}, now=NOW) == Recognized()
+
+
+async def test_origins_are_joined_when_something_is_written(store: Store) -> None:
+    one, two = made_of(O1, capture(span_id="1")), made_of(O2, capture(span_id="2"))
+    await store.upsert([one], now=NOW)
+    assert counts(await store.upsert([two], now=LATER)) == (0, 1, 0, 0)
+    for origin in (O1, O2):
+        assert (await store.recognize({one.trace_id: origin}, now=LATER)).result.unchanged
+    assert counts(await store.upsert([made_of(b"3" * ORIGIN_BYTES, capture(span_id="1"))], now=LATER)) == (0, 0, 1, 0)
+    assert (await stored(store)).capture.origins == {O1, O2}, "nothing is written for an origin's sake"
+
+
+async def test_an_expired_capture_is_not_recognized(store: Store) -> None:
+    one = made_of(O1, capture())
+    await store.upsert([one], now=NOW)
+    known = await store.recognize({one.trace_id: O1}, now=AFTER_EXPIRY)
+    assert not known.result.unchanged
+    assert counts(await store.upsert([one], now=AFTER_EXPIRY, absent=known.absent)) == (1, 0, 0, 0)
+
+
+async def test_what_came_since_a_trace_was_absent_is_merged_with(store: Store) -> None:
+    one, two = capture(span_id="1"), capture(span_id="2")
+    absent = (await store.recognize({one.trace_id: O1, trace_id_of(2): O1}, now=NOW)).absent
+    assert absent == {one.trace_id, trace_id_of(2)}
+    await store.upsert([one], now=NOW)
+    result = await store.upsert([two, capture(2)], now=LATER, absent=absent)
+    assert counts(result) == (1, 1, 0, 0)
+    assert (await stored(store)).capture == merge(one, two)
 
 
 async def test_an_empty_upsert_does_nothing(store: Store) -> None:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evalforge.core import capture as capture_module
-from evalforge.core import error_details
+from evalforge.core import error_details, origins
 from evalforge.core.capture import FailureCapture, merge, with_root_user
 from evalforge.stores.fitting import fit
 from tests.captures import START_NS, failure_captures, user_hashes
@@ -26,6 +26,7 @@ def cap(request: pytest.FixtureRequest) -> Iterator[None]:
             patch.setattr(capture_module, name, request.param)
         if request.param is not None:
             patch.setattr(error_details, "MAX_ERROR_DETAILS", request.param)
+            patch.setattr(origins, "MAX_ORIGINS", request.param)
         yield
 
 

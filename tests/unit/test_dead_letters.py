@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -146,7 +146,7 @@ async def test_filters_and_purge(store: SqliteStore, wanted: Filter, found: list
 async def test_a_refused_capture_is_made_whole_by_a_replay(store: SqliteStore, monkeypatch: pytest.MonkeyPatch) -> None:
     spans = [failing(1), failing(2, trace_id=failing(1).trace_id), failing(3)]
 
-    async def refused(captures: Sequence[FailureCapture], *, now: datetime) -> UpsertResult:
+    async def refused(captures: Sequence[FailureCapture], *, now: datetime, absent: Collection[str] = ()) -> UpsertResult:
         return UpsertResult(refused=[(capture.trace_id, "too_large") for capture in captures])
 
     with monkeypatch.context() as full:

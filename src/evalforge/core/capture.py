@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from operator import attrgetter
 from typing import Any, TypeVar
@@ -25,6 +25,7 @@ from evalforge.core.error_details import (
     error_detail_of,
     error_details_of,
 )
+from evalforge.core.origins import cut_origins, pack_origins, unpack_origins
 from evalforge.core.privacy.sanitized import SanitizedSpan
 from evalforge.core.signals import Comparison, FailureType, Severity, Signal, rank
 from evalforge.core.span import TraceIdKind
@@ -89,8 +90,9 @@ class FailureCapture:
     `signals` (at most 200, worst first) are never withdrawn. `span_keys` are the distinct failing spans as 64-bit keys (at
     most 10,000); `occurrences` the 100 greatest of them; `user_first_ns` each user hash with its earliest start, earliest
     first (at most 50). `root_user_first_ns` are likewise those whom a root of the trace names, but no failing span: they
-    come after the others. `payload` and `redactions` belong to the greatest occurrence, `error_details` to whichever failing
-    spans told most of their errors (at most 20). Times are aware UTC datetimes, `started_ns` nanoseconds since the epoch.
+    come after the others. `origins` are digests of what it was made of (`core.origins`). `payload` and `redactions` belong
+    to the greatest occurrence, `error_details` to whichever failing spans told most of their errors (at most 20). Times are
+    aware UTC datetimes, `started_ns` nanoseconds since the epoch.
     """
 
     trace_id: str
@@ -111,6 +113,7 @@ class FailureCapture:
     quality_score: float | None = None
     root_user_first_ns: tuple[tuple[str, int], ...] = ()
     error_details: tuple[ErrorDetail, ...] = ()
+    origins: frozenset[bytes] = field(default=frozenset(), repr=False)
 
     @property
     def failure_type(self) -> FailureType:
@@ -230,6 +233,7 @@ class FailureCapture:
             "sanitizer_version": self.greatest.sanitizer_version,
         }
         facts["fingerprint"] = digest(facts)
+        facts["origins"] = pack_origins(self.origins)
         facts["fetched_at"] = self.fetched_at
         facts["expires_at"] = self.expires_at
         return facts
@@ -274,6 +278,7 @@ class FailureCapture:
             quality_score=document["quality_score"],
             root_user_first_ns=users[own_count:],
             error_details=tuple(error_detail_of(entry) for entry in document.get("error_details", ())),  # likewise
+            origins=unpack_origins(document.get("origins", b"")),  # likewise
         )
 
 
@@ -349,6 +354,7 @@ def merge(a: FailureCapture, b: FailureCapture) -> FailureCapture:
         quality_score=_least(a.quality_score, b.quality_score),
         root_user_first_ns=root_users,
         error_details=cut_error_details((*a.error_details, *b.error_details)),
+        origins=cut_origins(a.origins | b.origins),
     )
 
 

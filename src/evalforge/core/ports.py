@@ -6,7 +6,7 @@ Adapters translate foreign errors into `evalforge.errors`, each in one place.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal, Protocol
@@ -215,16 +215,53 @@ class DeadLetter:
 class UpsertResult:
     """What became of each capture of one `upsert`, as trace ids, and the poison ones with their reason code.
 
-    `without_user` are those, of the first three, whose stored document names no user hash afterwards. `untold_errors` are
-    the failing spans in them of whose error no message is kept, as trace id and span id.
+    `without_user` are those, of the first three, whose stored document names no user hash afterwards, each with the kind of
+    its trace id. `untold_errors` are the failing spans in them of whose error no message is kept, as trace id and span id.
     """
 
     created: Sequence[str] = ()
     updated: Sequence[str] = ()
     unchanged: Sequence[str] = ()
     refused: Sequence[tuple[str, str]] = ()
-    without_user: Sequence[str] = ()
+    without_user: Mapping[str, TraceIdKind] = field(default_factory=dict)
     untold_errors: Sequence[tuple[str, str]] = ()
+
+    def joined(self, other: UpsertResult) -> UpsertResult:
+        """What became of the captures of both, which are of different traces."""
+        return UpsertResult(
+            created=(*self.created, *other.created),
+            updated=(*self.updated, *other.updated),
+            unchanged=(*self.unchanged, *other.unchanged),
+            refused=(*self.refused, *other.refused),
+            without_user={**self.without_user, **other.without_user},
+            untold_errors=(*self.untold_errors, *other.untold_errors),
+        )
+
+    def without(self, removed: Collection[str]) -> UpsertResult:
+        """The same, but for these traces."""
+
+        def left(trace_ids: Sequence[str]) -> tuple[str, ...]:
+            return tuple(trace_id for trace_id in trace_ids if trace_id not in removed)
+
+        return UpsertResult(
+            created=left(self.created),
+            updated=left(self.updated),
+            unchanged=left(self.unchanged),
+            refused=tuple(one for one in self.refused if one[0] not in removed),
+            without_user={trace_id: kind for trace_id, kind in self.without_user.items() if trace_id not in removed},
+            untold_errors=tuple(one for one in self.untold_errors if one[0] not in removed),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Recognized:
+    """The traces whose stored captures name an origin that was asked for: `result` has them all as unchanged.
+
+    `absent` are those that have no stored capture at all.
+    """
+
+    result: UpsertResult = field(default_factory=UpsertResult)
+    absent: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -347,11 +384,23 @@ class RunRecord:
 class Captures(Protocol):
     """Keeps captures; owns no fact of its own but `updated_at` and a fresh document's `processed: false`."""
 
-    async def upsert(self, captures: Sequence[FailureCapture], *, now: datetime) -> UpsertResult:
+    async def recognize(self, origins: Mapping[str, bytes], *, now: datetime) -> Recognized:
+        """Which of these traces have a live capture that names this origin (`core.origins`); one read for each.
+
+        Raises:
+            StoreUnavailableError, StoreError
+        """
+        ...
+
+    async def upsert(
+        self, captures: Sequence[FailureCapture], *, now: datetime, absent: Collection[str] = ()
+    ) -> UpsertResult:
         """Merges each capture into the stored one of its trace and writes it only if a fact changed.
 
-        At most one capture per trace in a call. A document that the store cannot hold is represented or cut; one that it
-        still refuses is in `refused` and takes no other along. Fields that are not ingestion's are never touched.
+        At most one capture per trace in a call. `absent` are traces that had no capture when the store was last asked: they
+        need not be looked up once more, and are all the same merged with what was written since. A document that the store
+        cannot hold is represented or cut; one that it still refuses is in `refused` and takes no other along. Fields that
+        are not ingestion's are never touched.
         Expired stored captures count as absent.
 
         Raises:

@@ -6,7 +6,7 @@ A `Span` holds raw, untrusted values. It lives only inside the ingestion loop: n
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 from evalforge.core.window import Window
@@ -78,6 +78,13 @@ class Span:
     received_duration: Json = None
     extra: Mapping[str, Json] = field(default_factory=dict)
     is_plain: bool = field(default=False, compare=False, repr=False)
+
+    @property
+    def content(self) -> Json:
+        """All that the source said of the span, as plain values: spans of equal content are one."""
+        values = {one.name: getattr(self, one.name) for one in fields(Span) if one.compare}
+        verdicts = [[one.name, one.value, one.value_kind, one.assessment, one.status, one.body] for one in self.evaluations]
+        return values | {"evaluations": verdicts}
 
 
 def newest_start_ms(spans: Sequence[Span], window: Window, otherwise: int | None) -> int | None:

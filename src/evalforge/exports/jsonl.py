@@ -22,10 +22,11 @@ def capture_document(stored: StoredCapture) -> dict[str, Any]:
 
     `span_ids` is a list of decimal strings, ascending by value (64-bit numbers lose digits in many readers); times are ISO
     8601 in UTC with Z; other bytes are hexadecimal. `document_id`, `updated_at` and `processed` say how it stands in the
-    store.
+    store; `origins`, which serve the next run, stay there.
     """
     document = stored.capture.to_document()
     document["span_ids"] = [str(key) for key in sorted(unpack(document["span_ids"]))]
+    del document["origins"]
     document["document_id"] = stored.capture.document_id
     document["updated_at"] = stored.updated_at
     document["processed"] = stored.processed

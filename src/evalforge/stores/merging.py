@@ -7,11 +7,16 @@ fitting are functions of the capture alone, so a fingerprint is always that of w
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 from evalforge.core.capture import FailureCapture, merge
+from evalforge.core.error_details import untold_errors
+from evalforge.core.origins import unpack_origins
+from evalforge.core.ports import Recognized, UpsertResult
 from evalforge.core.privacy.net import SECOND_NET, second_net
+from evalforge.core.span import TraceIdKind
 from evalforge.errors import SkippableError
 from evalforge.stores.fitting import fit
 
@@ -69,6 +74,52 @@ def _caught(capture: FailureCapture) -> tuple[FailureCapture, dict[str, Any]]:
         fitted = fit(merge(caught, caught))
         document = fitted.to_document()
     return fitted, document
+
+
+RECOGNIZED_BY = ("origins", "expires_at", "trace_id", "trace_id_kind", "user_hashes", "signals", "error_details")
+"""The fields of a stored document that a look for its origins needs."""
+
+
+def nameless(document: Mapping[str, Any]) -> TraceIdKind | None:
+    """The kind of the trace id of a document that names no user; None where it names one."""
+    kind: TraceIdKind | None = None if document.get("user_hashes") else document["trace_id_kind"]
+    return kind
+
+
+@dataclass(slots=True)
+class Recognition:
+    """The answer to `recognize` while documents are looked at."""
+
+    _unchanged: list[str] = field(default_factory=list)
+    _without_user: dict[str, TraceIdKind] = field(default_factory=dict)
+    _untold_errors: list[tuple[str, str]] = field(default_factory=list)
+    _absent: set[str] = field(default_factory=set)
+
+    def note_absent(self, trace_id: str) -> None:
+        """The trace has no document."""
+        self._absent.add(trace_id)
+
+    def note(self, trace_id: str, stored: Mapping[str, Any], origin: bytes) -> None:
+        """The trace has this live document: at least its fields of `RECOGNIZED_BY`."""
+        try:
+            if stored["trace_id"] != trace_id or origin not in unpack_origins(stored["origins"]):
+                return
+            kind, untold = nameless(stored), untold_errors(stored)
+        except _ANY_DEFECT:
+            return  # an older capture, or none of ours: the upsert looks closer
+        self._unchanged.append(trace_id)
+        self._untold_errors += [(trace_id, span_id) for span_id in untold]
+        if kind is not None:
+            self._without_user[trace_id] = kind
+
+    def recognized(self) -> Recognized:
+        """The answer."""
+        result = UpsertResult(
+            unchanged=tuple(self._unchanged),
+            without_user=self._without_user,
+            untold_errors=tuple(self._untold_errors),
+        )
+        return Recognized(result, frozenset(self._absent))
 
 
 def created_fields(now: datetime) -> dict[str, Any]:

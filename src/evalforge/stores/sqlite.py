@@ -7,7 +7,7 @@ columns of their own and update them: ingestion writes its own columns only.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -23,12 +23,14 @@ from evalforge.core.ports import (
     Erasure,
     ExportPackage,
     Lease,
+    Recognized,
     RunRecord,
     Selection,
     StoredCapture,
     StoredDocument,
     UpsertResult,
 )
+from evalforge.core.span import TraceIdKind
 from evalforge.errors import SkippableError, StoreError
 from evalforge.stores import lossless, merging, records, sqlite_erasing, sqlite_upkeep
 from evalforge.stores.sqlite_file import Execute, SqliteFile
@@ -61,7 +63,13 @@ class SqliteStore:
 
     # -- captures
 
-    async def upsert(self, captures: Sequence[FailureCapture], *, now: datetime) -> UpsertResult:
+    async def recognize(self, origins: Mapping[str, bytes], *, now: datetime) -> Recognized:
+        """Which of these traces have a live capture that names this origin, and which have none at all."""
+        return await self._file.read(partial(_recognized, origins=origins, now=now))
+
+    async def upsert(
+        self, captures: Sequence[FailureCapture], *, now: datetime, absent: Collection[str] = ()
+    ) -> UpsertResult:
         """Merges each capture into the stored one of its trace and writes only what changed; see `ports.Captures`."""
         return await self._each(captures, now, writes=True)
 
@@ -71,7 +79,7 @@ class SqliteStore:
 
     async def _each(self, captures: Sequence[FailureCapture], now: datetime, *, writes: bool) -> UpsertResult:
         outcome: dict[str, list[Any]] = {"created": [], "updated": [], "unchanged": [], "refused": []}
-        without_user: list[str] = []
+        without_user: dict[str, TraceIdKind] = {}
         untold: list[tuple[str, str]] = []
         merged = merge_by_trace(captures)
         for start in range(0, len(merged), CAPTURES_PER_TRANSACTION):
@@ -79,10 +87,10 @@ class SqliteStore:
             run = self._file.write if writes else self._file.read
             for fate in await run(partial(_upsert, captures=part, now=now, writes=writes)):
                 outcome[fate.kind].append((fate.trace_id, fate.reason) if fate.kind == "refused" else fate.trace_id)
-                if fate.kind != "refused" and not fate.names_user:
-                    without_user.append(fate.trace_id)
+                if fate.nameless is not None:
+                    without_user[fate.trace_id] = fate.nameless
                 untold += [(fate.trace_id, span_id) for span_id in fate.untold_errors]
-        return UpsertResult(**outcome, without_user=tuple(without_user), untold_errors=tuple(untold))
+        return UpsertResult(**outcome, without_user=without_user, untold_errors=tuple(untold))
 
     async def get(self, trace_id: str, *, now: datetime) -> StoredCapture | None:
         """The capture of a trace, unless it has none or it has expired.
@@ -370,11 +378,14 @@ class SqliteStore:
 
 @dataclass(frozen=True, slots=True)
 class _Fate:
-    """What became of one capture: created, updated, unchanged or refused, and what its document tells afterwards."""
+    """What became of one capture: created, updated, unchanged or refused, and what its document tells afterwards.
+
+    `nameless` is the kind of its trace id where it names no user.
+    """
 
     trace_id: str
     kind: str
-    names_user: bool = False
+    nameless: TraceIdKind | None = None
     untold_errors: Sequence[str] = ()
     reason: str = ""
 
@@ -387,10 +398,24 @@ def _upsert(execute: Execute, *, captures: Sequence[FailureCapture], now: dateti
         except SkippableError as error:
             outcome.append(_Fate(capture.trace_id, "refused", reason=error.code))
             continue
-        outcome.append(_Fate(capture.trace_id, kind, bool(document.get("user_hashes")), untold_errors(document)))
+        outcome.append(_Fate(capture.trace_id, kind, merging.nameless(document), untold_errors(document)))
         for statement, values in statements if writes else ():
             execute(statement, values)
     return outcome
+
+
+def _recognized(execute: Execute, *, origins: Mapping[str, bytes], now: datetime) -> Recognized:
+    known = merging.Recognition()
+    for trace_id, origin in origins.items():
+        row = execute(
+            "SELECT expires_at, facts FROM {raw_traces} WHERE document_id = ?", (document_id(trace_id),)
+        ).fetchone()
+        if row is None:
+            known.note_absent(trace_id)
+        elif row["expires_at"] > time_text(now):
+            with suppress(SkippableError):  # the upsert says what is wrong with it
+                known.note(trace_id, facts_in(row), origin)
+    return known.recognized()
 
 
 _Statements = Sequence[tuple[str, tuple[Any, ...]]]

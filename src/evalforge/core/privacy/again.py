@@ -127,7 +127,9 @@ def judged_again(
         return again, []
     counts = Counter(again.redactions)
     counts.update(leak.kind for leak in leaks)
-    return _outranking(replace(again, redactions=dict(sorted(counts.items()))), capture, len(leaks)), leaks
+    # What it was made of does not tell any more what it holds.
+    again = replace(again, redactions=dict(sorted(counts.items())), origins=frozenset())
+    return _outranking(again, capture, len(leaks)), leaks
 
 
 def _outranking(again: FailureCapture, stored: FailureCapture, removed: int) -> FailureCapture:

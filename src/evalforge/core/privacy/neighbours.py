@@ -39,27 +39,40 @@ class Neighbours:
         """Takes in spans that are not judged, oldest first: those before the place where a reading goes on."""
         self._recent.extend(spans[-MAX_RECENT_SPANS:])
 
-    def contexts(self, spans: Sequence[Span], failing: Iterable[Span], ring: KeyRing) -> dict[str, TraceContext]:
-        """The context of each trace, by raw trace id, that has a failing span on this page and other spans too.
+    def traces(self, spans: Sequence[Span], failing: Iterable[Span]) -> dict[str, Trace]:
+        """The traces that have a failing span on this page, by raw trace id, in the order of `failing`.
 
-        `spans` are all of the page: healthy ones of a failing trace tell as well, healthy traces cost nothing. Only the user
-        of a failing span counts: it is theirs that the capture names.
+        `spans` are all of the page: healthy ones of a failing trace tell as well, healthy traces cost nothing.
         """
-        failed: dict[str, list[Span]] = {}
+        traces: dict[str, Trace] = {}
         for span in failing:
-            failed.setdefault(span.trace_id, []).append(span)
-        members: dict[str, list[Span]] = {trace_id: [] for trace_id in failed}
-        if failed:
+            traces.setdefault(span.trace_id, Trace()).failing.append(span)
+        if traces:
             for span in (*self._recent, *spans):
-                known = members.get(span.trace_id)
-                if known is not None and len(known) < MAX_SPANS_OF_TRACE:
-                    known.append(span)
+                trace = traces.get(span.trace_id)
+                if trace is not None and len(trace.spans) < MAX_SPANS_OF_TRACE:
+                    trace.spans.append(span)
         self.remember(spans)
-        return {
-            trace_id: TraceContext(_echoes_of(known), any(_names_user(span, ring) for span in failed[trace_id]))
-            for trace_id, known in members.items()
-            if len(known) > 1
-        }
+        return traces
+
+    def contexts(self, spans: Sequence[Span], failing: Iterable[Span], ring: KeyRing) -> dict[str, TraceContext]:
+        """The context of each of these traces that has other spans too, by raw trace id."""
+        traces = self.traces(spans, failing)
+        return {trace_id: trace.context(ring) for trace_id, trace in traces.items() if len(trace.spans) > 1}
+
+
+@dataclass(slots=True)
+class Trace:
+    """The spans of one trace that were read, in order, at most `MAX_SPANS_OF_TRACE`, and the failing ones of this page."""
+
+    spans: list[Span] = field(default_factory=list, repr=False)
+    failing: list[Span] = field(default_factory=list, repr=False)
+
+    def context(self, ring: KeyRing) -> TraceContext:
+        """What its spans tell about each other. Only a failing span's user counts: it is theirs that the capture names."""
+        if len(self.spans) < 2:
+            return ALONE
+        return TraceContext(_echoes_of(self.spans), any(_names_user(span, ring) for span in self.failing))
 
 
 def _echoes_of(spans: Sequence[Span]) -> Echoes:

@@ -120,6 +120,11 @@ class _BegunSpan(Span):
     _readers: ClassVar[_Readers] = {}
     _raw: Mapping[str, Json]
 
+    @property
+    def content(self) -> Json:
+        """The item's attributes as they came."""
+        return [self.source, self._raw]
+
     def __getattr__(self, name: str) -> Json:
         # Python asks here only for a slot that is empty: each reader runs at most once.
         read = self._readers.get(name)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 
@@ -16,6 +16,7 @@ from evalforge.core.ports import (
     Erasure,
     ExportPackage,
     Lease,
+    Recognized,
     RunRecord,
     Selection,
     StoredCapture,
@@ -69,9 +70,15 @@ class FirestoreStore:
 
     # -- captures
 
-    async def upsert(self, captures: Sequence[FailureCapture], *, now: datetime) -> UpsertResult:
+    async def recognize(self, origins: Mapping[str, bytes], *, now: datetime) -> Recognized:
+        """Which of these traces have a live capture that names this origin, and which have none at all."""
+        return await upserting.recognize(self._connection, self._captures, origins, now)
+
+    async def upsert(
+        self, captures: Sequence[FailureCapture], *, now: datetime, absent: Collection[str] = ()
+    ) -> UpsertResult:
         """Merges each capture into the stored one of its trace and writes only what changed; see `ports.Captures`."""
-        return await upserting.upsert(self._connection, self._captures, captures, now)
+        return await upserting.upsert(self._connection, self._captures, captures, now, absent=absent)
 
     async def compare(self, captures: Sequence[FailureCapture], *, now: datetime) -> UpsertResult:
         """What `upsert` would make of these captures; writes nothing."""

@@ -138,7 +138,7 @@ async def delete_present(connection: Connection, collection: str, keys: Sequence
     await connection.client()
     count = 0
     for part in _parts([connection.document_path(collection, key) for key in dict.fromkeys(keys)], PATHS_PER_READ):
-        count += await delete(connection, await reader.read_documents(connection, part, names_only=True))
+        count += await delete(connection, await reader.read_documents(connection, part, fields=["__name__"]))
     return count
 
 

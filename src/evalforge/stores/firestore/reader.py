@@ -25,17 +25,17 @@ VALUES_PER_FILTER = 30
 
 
 async def read_documents(
-    connection: Connection, paths: Sequence[str], *, patience_s: float | None = None, names_only: bool = False
+    connection: Connection, paths: Sequence[str], *, patience_s: float | None = None, fields: Sequence[str] | None = None
 ) -> dict[str, Any]:
-    """The protobuf Document of each path that has one, without its fields if `names_only`.
+    """The protobuf Document of each path that has one, with these of its fields only if they are given.
 
     Each path costs one read, found or not.
     """
 
     async def attempt(client: Any, timeout_s: float) -> dict[str, Any]:
         request = types.BatchGetDocumentsRequest(database=connection.database_path, documents=list(paths))
-        if names_only:
-            request.mask = types.DocumentMask(field_paths=["__name__"])
+        if fields is not None:
+            request.mask = types.DocumentMask(field_paths=fields)
         stream = await client.batch_get_documents(request, retry=None, timeout=timeout_s, metadata=connection.metadata)
         found = {}
         async for response in stream:

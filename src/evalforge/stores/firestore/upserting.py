@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
-from evalforge.core.capture import FailureCapture, merge_by_trace
+from evalforge.core.capture import FailureCapture, document_id, merge_by_trace
 from evalforge.core.error_details import untold_errors
-from evalforge.core.ports import UpsertResult
+from evalforge.core.ports import Recognized, UpsertResult
+from evalforge.core.span import TraceIdKind
 from evalforge.errors import SkippableError, StoreUnavailableError
 from evalforge.stores import merging
 from evalforge.stores.firestore import reader, writer
@@ -19,6 +21,9 @@ from evalforge.stores.firestore.values import decode_fields
 from evalforge.stores.firestore.writer import Fate
 
 CAPTURES_PER_CHUNK = 50
+RECOGNIZED_PER_CHUNK = 100
+
+_T = TypeVar("_T")
 
 
 @dataclass(slots=True)
@@ -27,13 +32,14 @@ class _Tally:
     updated: list[str] = field(default_factory=list)
     unchanged: list[str] = field(default_factory=list)
     refused: list[tuple[str, str]] = field(default_factory=list)
-    without_user: list[str] = field(default_factory=list)
+    without_user: dict[str, TraceIdKind] = field(default_factory=dict)
     untold_errors: list[tuple[str, str]] = field(default_factory=list)
 
     def note_stored(self, trace_id: str, document: Mapping[str, Any]) -> None:
         """Remembers what the document that stands now lacks: a user, what an error said."""
-        if not document.get("user_hashes"):
-            self.without_user.append(trace_id)
+        kind = merging.nameless(document)
+        if kind is not None:
+            self.without_user[trace_id] = kind
         self.untold_errors += [(trace_id, span_id) for span_id in untold_errors(document)]
 
 
@@ -56,9 +62,15 @@ class _Planned:
 
 
 async def upsert(
-    connection: Connection, collection: str, captures: Sequence[FailureCapture], now: datetime, *, writes: bool = True
+    connection: Connection,
+    collection: str,
+    captures: Sequence[FailureCapture],
+    now: datetime,
+    *,
+    absent: Collection[str] = (),
+    writes: bool = True,
 ) -> UpsertResult:
-    """What became of each capture; one read for each, and one write where something changed.
+    """What became of each capture; one read for each that is not of an absent trace, and one write where something changed.
 
     Without `writes` what would become of it: then nothing is written.
 
@@ -71,24 +83,50 @@ async def upsert(
 
     async def one_chunk(chunk: Sequence[FailureCapture]) -> None:
         async with connection.chunks:
-            await _upsert_chunk(connection, collection, chunk, now, tally, writes=writes)
+            await _upsert_chunk(connection, collection, chunk, now, tally, absent=absent, writes=writes)
 
-    chunks = (merged[at : at + CAPTURES_PER_CHUNK] for at in range(0, len(merged), CAPTURES_PER_CHUNK))
-    tasks = [asyncio.create_task(one_chunk(chunk)) for chunk in chunks]
+    await _in_chunks(one_chunk, merged, CAPTURES_PER_CHUNK)
+    return UpsertResult(
+        tally.created,
+        tally.updated,
+        tally.unchanged,
+        tally.refused,
+        tally.without_user,
+        tuple(tally.untold_errors),
+    )
+
+
+async def recognize(connection: Connection, collection: str, origins: Mapping[str, bytes], now: datetime) -> Recognized:
+    """The traces whose documents name these origins; one read for each, of a few of its fields."""
+    known = merging.Recognition()
+    await connection.client()
+    turn = Turn()
+
+    async def one_chunk(trace_ids: Sequence[str]) -> None:
+        async with connection.chunks:
+            paths = {trace_id: connection.document_path(collection, document_id(trace_id)) for trace_id in trace_ids}
+            found = await reader.read_documents(connection, list(paths.values()), fields=merging.RECOGNIZED_BY)
+            for trace_id, path in paths.items():
+                await turn.shared()
+                if path not in found:
+                    known.note_absent(trace_id)
+                elif not reader.has_expired(found[path], now):
+                    with suppress(SkippableError):  # the upsert says what is wrong with it
+                        known.note(trace_id, _decoded(found[path]), origins[trace_id])
+
+    await _in_chunks(one_chunk, list(origins), RECOGNIZED_PER_CHUNK)
+    return known.recognized()
+
+
+async def _in_chunks(work: Callable[[Sequence[_T]], Coroutine[Any, Any, None]], items: Sequence[_T], size: int) -> None:
+    """`work` on every `size` of the items at once; when one breaks the others are ended."""
+    tasks = [asyncio.create_task(work(items[at : at + size])) for at in range(0, len(items), size)]
     try:
         await asyncio.gather(*tasks)
     finally:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-    return UpsertResult(
-        tally.created,
-        tally.updated,
-        tally.unchanged,
-        tally.refused,
-        tuple(tally.without_user),
-        tuple(tally.untold_errors),
-    )
 
 
 async def _upsert_chunk(
@@ -98,6 +136,7 @@ async def _upsert_chunk(
     now: datetime,
     tally: _Tally,
     *,
+    absent: Collection[str],
     writes: bool,
 ) -> None:
     wanted: dict[str, _Wanted] = {}
@@ -109,11 +148,12 @@ async def _upsert_chunk(
             wanted[connection.document_path(collection, fitted.document_id)] = _Wanted(fitted, document)
         except SkippableError as error:
             tally.refused.append((capture.trace_id, error.code))
+    asked = [path for path, one in wanted.items() if one.capture.trace_id not in absent]
     patience_s = connection.timeout_s
     for delay_s in delays():
         if not wanted:
             return
-        found = await reader.read_documents(connection, list(wanted))
+        found = await reader.read_documents(connection, asked) if asked else {}
         planned = []
         for path, one in list(wanted.items()):
             await turn.shared()
@@ -140,6 +180,7 @@ async def _upsert_chunk(
                 tally.refused.append((trace_id, outcome.reason))
         if wanted:
             # Somebody wrote between our read and our write: what they wrote is merged next time round.
+            asked = list(wanted)
             patience_s -= delay_s
             if patience_s <= 0:
                 raise StoreUnavailableError(
