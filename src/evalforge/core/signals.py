@@ -297,7 +297,7 @@ def _beyond_named_values(span: Span, thresholds: Thresholds) -> Iterator[Signal]
     for evaluation in span.evaluations:
         yield from _of_evaluation(evaluation, span, thresholds)
     for key, value in span.tags:
-        row = SPELLINGS.get(key) or SPELLINGS.get(key.lower())
+        row = SPELLINGS.get(key.lower())
         if row is not None:
             name, rule = row
             signal = _of_named_value(name, rule, f"tags.{key.lower()}", value, span, thresholds)
@@ -320,14 +320,17 @@ def is_plain_evaluation(name: str, assessment: Json) -> bool:
 def are_plain_tags(tags: Json) -> bool:
     """Whether no rule fires on these tags, whatever their values: a list of `key:value` whose keys no rule looks for.
 
-    False where only a closer look tells: keys that begin as one of the table's does, and any other form of tags.
+    False where only a closer look tells: at a key that a rule looks for, and at any other form of tags.
     """
     if tags is None:
         return True
     if type(tags) is not list:
         return False
     try:
-        return _TAG_BEGINNINGS.isdisjoint(map(_beginning_of, tags))
+        if _TAG_BEGINNINGS.isdisjoint(map(_beginning_of, tags)):
+            return True
+        # Such as `language:python`, which begins as `language_mismatch` does and is on every span that ddtrace sends.
+        return all(tag.partition(":")[0].lower() not in SPELLINGS for tag in tags if _beginning_of(tag) in _TAG_BEGINNINGS)
     except (TypeError, LookupError):  # something among them is no text
         return False
 
