@@ -15,7 +15,7 @@ from datetime import datetime
 from itertools import islice
 from typing import Any, Protocol
 
-from evalforge.core.capture import FailureCapture, evaluator_in
+from evalforge.core.capture import evaluator_in
 from evalforge.core.plans import TIER_NAMES, learned_by
 from evalforge.core.ports import Checkpoint, Page, Source, SourceStatus, Store, UpsertResult
 from evalforge.core.privacy import Neighbours
@@ -257,7 +257,7 @@ async def audit_completeness(
         await check_keys(store, judge.ring)
         guard = await Guard.opened(store, judge.ring, run_id=report.run_id, clock=clock)
 
-        def stored(page: Page, captures: Sequence[FailureCapture], result: UpsertResult) -> None:
+        def stored(page: Page, result: UpsertResult) -> None:
             if lease.is_lost:
                 raise RunInProgressError("another run, which took over from this audit", iso_ms(epoch_ms(clock())))
             on_progress(report)

@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 
-from evalforge.core.capture import FailureCapture
 from evalforge.core.ports import Checkpoint, Page, Source, Store, UpsertResult
 from evalforge.core.privacy import Neighbours
 from evalforge.core.span import Span
@@ -39,7 +38,7 @@ class Untold:
     starts_ns: dict[tuple[str, str], int] = field(default_factory=dict)
     left_out_count: int = 0
 
-    def hear(self, page: Page, captures: Sequence[FailureCapture], result: UpsertResult) -> None:
+    def hear(self, page: Page, result: UpsertResult) -> None:
         """Notes what became of a page's captures: the spans of it that are still untold, and those that APM has told of."""
         untold = frozenset(result.untold_errors)
         for span in page.spans:

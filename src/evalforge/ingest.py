@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, Literal
 
 from evalforge.core.canonical import canonical_json
@@ -47,6 +49,9 @@ from evalforge.errors import SkippableError
 from evalforge.events import emit
 
 DEAD_LETTER_RETENTION_DAYS = 30
+TRACES_PER_PART = 200
+"""Traces of a page that are sanitized and stored together. While one part is being stored the next one is made; so a page of
+failures only is not held twice."""
 
 
 @dataclass(slots=True)
@@ -139,8 +144,8 @@ class Reading:
 
     `guard` keeps out what was erased. `should_stop` is asked after each stored page and gives a reason, or None to go on.
     `fence` is that of the lease under which checkpoints are saved, `tier` the series of windows that they belong to,
-    `began_ms` when its reading began, and `reach` which spans it is after. `on_page` hears of each stored page, of its
-    captures and of what became of them.
+    `began_ms` when its reading began, and `reach` which spans it is after. `on_captures` hears of captures before they are
+    stored, `on_page` of each stored page and of what became of its captures.
     """
 
     run_id: str
@@ -152,7 +157,8 @@ class Reading:
     tier: str = LOOKBACK
     reach: Reach = "all"
     began_ms: int | None = None
-    on_page: Callable[[Page, Sequence[FailureCapture], UpsertResult], None] = lambda page, captures, result: None
+    on_captures: Callable[[Sequence[FailureCapture]], None] = lambda captures: None
+    on_page: Callable[[Page, UpsertResult], None] = lambda page, result: None
 
 
 async def ingest(
@@ -200,20 +206,88 @@ async def store_page(
     now = reading.clock()
     judged = _judged(source.name, in_scope or source.in_scope, page, neighbours, reading.judge, now)
     known = await _known(store, judged, page, reading, now)
-    captures = _captures(source.name, judged, known.result.unchanged, reading.judge, now)
-    tally.fetched += page.item_count
-    tally.rejected += len(judged.letters)
-    tally.failing += judged.failing_count
-    tally.healthy += page.item_count - len(judged.letters) - judged.failing_count
-    captures = await reading.guard.admitted(captures, page.spans)
-    result = await store.upsert(captures, now=now, absent=known.absent)
-    letters = [*judged.letters, *_refused_letters(source.name, captures, result, now)]
-    letters = reading.guard.admitted_letters(letters)
-    tally.new_letters += await store.keep(letters)
-    result = await reading.guard.confirmed(known.result.joined(result), captures, letters, page.spans)
-    _account(source, page, captures, known.result, result, letters, reading, tally)
-    reading.on_page(page, captures, result)
+    stored = await _each_while_the_next_is_made(_parts(source, store, page, judged, known, reading, now))
+    letters = [letter for part in stored for letter in part.letters]
+    result = UpsertResult()
+    for part in stored:
+        result = result.joined(part.result)
+        tally.by_type += part.by_type
+        tally.new_letters += part.new_letters
+    _count(tally, page, judged, letters, result, reading)
+    emit(
+        "page.stored",
+        run_id=reading.run_id,
+        source=source.name,
+        step=page.checkpoint.step,
+        item_count=page.item_count,
+        failing=len(judged.failing),
+        rejected=len(letters),
+    )
+    reading.on_page(page, result)
     return letters
+
+
+@dataclass(frozen=True, slots=True)
+class _Stored:
+    """What became of one part of a page."""
+
+    result: UpsertResult
+    letters: list[DeadLetter]
+    new_letters: int
+    by_type: Counter[str]
+
+
+async def _parts(
+    source: Source, store: Store, page: Page, judged: _Judged, known: Recognized, reading: Reading, now: datetime
+) -> AsyncIterator[Callable[[], Awaitable[_Stored]]]:
+    """What stores each part of the page, in turn; the first has what is known of the page already."""
+    unchanged = frozenset(known.result.unchanged)
+    new = [trace_id for trace_id in judged.failing if trace_id not in unchanged]
+    letters, result = judged.letters, known.result
+    for at in range(0, max(1, len(new)), TRACES_PER_PART):
+        captures, found = await _captures(judged, new[at : at + TRACES_PER_PART], reading.judge, now)
+        letters = [*letters, *found]
+        yield partial(_store_part, source, store, page, captures, letters, result, known.absent, reading, now)
+        letters, result = [], UpsertResult()
+
+
+async def _each_while_the_next_is_made(parts: AsyncIterator[Callable[[], Awaitable[_Stored]]]) -> list[_Stored]:
+    stored: list[_Stored] = []
+    under_way: asyncio.Future[_Stored] | None = None
+    try:
+        async for store_part in parts:
+            if under_way is not None:
+                stored.append(await under_way)
+            under_way = asyncio.ensure_future(store_part())
+        if under_way is not None:
+            stored.append(await under_way)
+    finally:
+        if under_way is not None and not under_way.done():
+            under_way.cancel()
+            await asyncio.wait([under_way])
+    return stored
+
+
+async def _store_part(
+    source: Source,
+    store: Store,
+    page: Page,
+    captures: list[FailureCapture],
+    letters: list[DeadLetter],
+    known: UpsertResult,
+    absent: Collection[str],
+    reading: Reading,
+    now: datetime,
+) -> _Stored:
+    """Stores captures and dead letters of a page, unless they were erased; `known` is what became of others of it."""
+    captures = await reading.guard.admitted(captures, page.spans)
+    reading.on_captures(captures)
+    result = await store.upsert(captures, now=now, absent=absent)
+    letters = reading.guard.admitted_letters([*letters, *_refused_letters(source.name, captures, result, now)])
+    new_letters = await store.keep(letters)
+    result = await reading.guard.confirmed(known.joined(result), captures, letters, page.spans)
+    by_type = _tell(captures, result, letters, reading)
+    return _Stored(result, letters, new_letters, by_type)
 
 
 @dataclass(slots=True)
@@ -228,6 +302,7 @@ class _Judged:
     traces: Mapping[str, Trace] = field(default_factory=dict)
     origins: dict[str, bytes] = field(default_factory=dict)
     failing_count: int = 0
+    rejected_count: int = 0
 
 
 def _judged(
@@ -245,7 +320,7 @@ def _judged(
                 failing.append(span)
                 judged.failing.setdefault(safe_trace_id(span.trace_id, judge.ring)[0], []).append((span, signals))
     judged.traces = neighbours.traces(page.spans, failing)
-    judged.failing_count = len(failing)
+    judged.failing_count, judged.rejected_count = len(failing), len(judged.letters)
     if judge.origins is not None:
         for trace_id, found in judged.failing.items():
             trace = judged.traces[found[0][0].trace_id]
@@ -265,15 +340,17 @@ async def _known(store: Store, judged: _Judged, page: Page, reading: Reading, no
     return replace(known, result=known.result.without(buried)) if buried else known
 
 
-def _captures(source: str, judged: _Judged, known: Collection[str], judge: Judge, now: datetime) -> list[FailureCapture]:
-    """A capture of each trace that is not known; failing spans that cannot be captured become letters."""
+async def _captures(
+    judged: _Judged, trace_ids: Iterable[str], judge: Judge, now: datetime
+) -> tuple[list[FailureCapture], list[DeadLetter]]:
+    """A capture of each of these traces, and a letter for each failing span that cannot be captured."""
     captures: list[FailureCapture] = []
-    contexts: dict[str, TraceContext] = {}
-    known = frozenset(known)
-    for trace_id, found in judged.failing.items():
-        if trace_id in known:
-            continue
+    letters: list[DeadLetter] = []
+    for trace_id in trace_ids:
+        await asyncio.sleep(0)  # others' turn: what is being stored goes on
+        found = judged.failing[trace_id]
         own: list[FailureCapture] = []
+        contexts: dict[str, TraceContext] = {}
         for span, signals in found:
             try:
                 context = contexts.get(span.trace_id)
@@ -282,12 +359,13 @@ def _captures(source: str, judged: _Judged, known: Collection[str], judge: Judge
                 own.append(judge.captured(span, signals, now, context))
             except Exception as error:  # noqa: BLE001 - as above
                 reason = error.code if isinstance(error, SkippableError) else "unexpected_error"
-                judged.letters.append(_span_letter(span, reason, judge.ring, now))
+                letters.append(_span_letter(span, reason, judge.ring, now))
         judged.failing_count -= len(found) - len(own)
-        origin = judged.origins.get(trace_id) if len(own) == len(found) else None  # letters are written each time
+        judged.rejected_count += len(found) - len(own)
+        origin = judged.origins.get(trace_id) if len(own) == len(found) else None  # its letters are told each time
         for capture in merge_by_trace(own):
             captures.append(capture if origin is None else replace(capture, origins=frozenset({origin})))
-    return captures
+    return captures, letters
 
 
 def _rejected_letter(source: str, rejected: Rejected, ring: KeyRing, now: datetime) -> DeadLetter:
@@ -347,24 +425,25 @@ def _refused_letters(
             )
 
 
-def _account(
-    source: Source,
-    page: Page,
-    captures: list[FailureCapture],
-    known: UpsertResult,
-    result: UpsertResult,
-    letters: list[DeadLetter],
-    reading: Reading,
-    tally: Tally,
+def _count(
+    tally: Tally, page: Page, judged: _Judged, letters: list[DeadLetter], result: UpsertResult, reading: Reading
 ) -> None:
-    """Counts and logs what became of one page, after it is stored."""
+    """Counts what became of one page, after it is stored."""
+    tally.fetched += page.item_count
+    tally.rejected += judged.rejected_count
+    tally.failing += judged.failing_count
+    tally.healthy += page.item_count - judged.rejected_count - judged.failing_count
     tally.created += len(result.created)
     tally.updated += len(result.updated)
     tally.unchanged += len(result.unchanged)
     tally.refused += len(result.refused)
     tally.kept_out = reading.guard.kept_out_count
+    tally.by_reason.update(letter.reason for letter in letters)
+
+
+def _tell(captures: list[FailureCapture], result: UpsertResult, letters: list[DeadLetter], reading: Reading) -> Counter[str]:
+    """Logs what became of captures and letters; how many captures of each failure type are new."""
     created = frozenset(result.created)
-    tally.by_type.update(capture.failure_type.value for capture in captures if capture.trace_id in created)
     for event, trace_ids in (
         ("capture.created", result.created),
         ("capture.updated", result.updated),
@@ -372,7 +451,6 @@ def _account(
     ):
         for trace_id in trace_ids:
             emit(event, run_id=reading.run_id, trace_id=trace_id, action="upsert", outcome=event.partition(".")[2])
-    tally.by_reason.update(letter.reason for letter in letters)
     written = created.union(result.updated)
     for capture in captures:
         if capture.trace_id in written and capture.redactions.get(SECOND_NET):
@@ -394,12 +472,4 @@ def _account(
             action="dead_letter",
             outcome="kept",
         )
-    emit(
-        "page.stored",
-        run_id=reading.run_id,
-        source=source.name,
-        step=page.checkpoint.step,
-        item_count=page.item_count,
-        failing=len(captures) + len(known.unchanged),
-        rejected=len(letters),
-    )
+    return Counter(capture.failure_type.value for capture in captures if capture.trace_id in created)

@@ -13,7 +13,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from evalforge.core.capture import FailureCapture, with_root_user
+from evalforge.core.capture import with_root_user
 from evalforge.core.ports import Page, Source, Store, UpsertResult
 from evalforge.core.privacy import KeyRing, safe_trace_id, user_id_in
 from evalforge.core.span import Span, TraceIdKind
@@ -37,7 +37,7 @@ class Nameless:
     left_out_count: int = 0
     window: Window | None = None
 
-    def hear(self, page: Page, captures: Sequence[FailureCapture], result: UpsertResult) -> None:
+    def hear(self, page: Page, result: UpsertResult) -> None:
         """Notes what became of a page's captures: who has a user by now is no longer looked for."""
         read = page.checkpoint.window
         known = self.window or read

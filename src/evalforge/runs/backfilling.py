@@ -14,7 +14,6 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
-from evalforge.core.capture import FailureCapture
 from evalforge.core.plans import BACKFILL, RETENTION_MS, TIER_NAMES, Due, Tier, learned_by
 from evalforge.core.ports import Checkpoint, Coverage, Page, Source, Store, UpsertResult
 from evalforge.core.slices import SLOT_TIERS, Slice, beyond, slice_count, slices_left, valid_coverage, within
@@ -323,9 +322,9 @@ class _Backfill:
         source, window = lane.source, piece.window
         nameless = Nameless() if self._order.resolve_users and self._judge.ring.keys else None
 
-        def heard(page: Page, captures: Sequence[FailureCapture], result: UpsertResult) -> None:
+        def heard(page: Page, result: UpsertResult) -> None:
             if nameless is not None:
-                nameless.hear(page, captures, result)
+                nameless.hear(page, result)
             lane.positions_ms[slot] = _position_ms(page.checkpoint)
             self._tell()
 

@@ -156,10 +156,13 @@ class Rehearsed:
     created: set[str] = field(default_factory=set)
     updated: set[str] = field(default_factory=set)
 
-    def hear(self, captures: Sequence[FailureCapture], result: UpsertResult) -> None:
-        """Takes in the captures of a page and what would have become of them."""
+    def hear(self, result: UpsertResult) -> None:
+        """Takes in what would have become of the captures of a page."""
         self.created.update(result.created)
         self.updated.update(trace_id for trace_id in result.updated if trace_id not in self.created)
+
+    def look_at(self, captures: Sequence[FailureCapture]) -> None:
+        """Takes in captures as they would have been stored."""
         for capture in captures:
             self.signals.update({signal.type.value for signal in capture.signals})
             self.examples.setdefault(capture.failure_type.value, capture.to_document())

@@ -12,7 +12,6 @@ from datetime import datetime
 from functools import partial
 from typing import Any, TypeVar
 
-from evalforge.core.capture import FailureCapture
 from evalforge.core.plans import ASKED, RECENT, TIER_NAMES, Due, Plan, learned_by
 from evalforge.core.ports import Checkpoint, Page, Source, Store, UpsertResult
 from evalforge.core.privacy import KeyRing
@@ -226,16 +225,18 @@ class _Readings:
     async def _read_windows(self, source: Source, due: Due) -> bool:
         """Whether every window of the tier was read to its end."""
 
-        def heard(page: Page, captures: Sequence[FailureCapture], result: UpsertResult) -> None:
+        def heard(page: Page, result: UpsertResult) -> None:
             for listener in self._listeners:
-                listener.hear(page, captures, result)
+                listener.hear(page, result)
             if self._report.rehearsed is not None:
-                self._report.rehearsed.hear(captures, result)
+                self._report.rehearsed.hear(result)
             if self._on_page is not None:
                 self._on_page(_progress(source, page, due, self._report.tally))
 
         tier = due.tier
         reading = replace(self._reading, tier=tier.name, reach=tier.reach, began_ms=due.began_ms, on_page=heard)
+        if self._report.rehearsed is not None:
+            reading = replace(reading, on_captures=self._report.rehearsed.look_at)
         checkpoint = self._known[source.name]
         for window, after in due.windows:
             if after is None and not await self._begin(source, window, reading):

@@ -6,11 +6,15 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from evalforge.core.canonical import canonical_json
 from evalforge.core.privacy.echoes import NO_ECHOES, Echoes
 from evalforge.core.privacy.identity import KeyRing, is_no_id, user_id_in
 from evalforge.core.span import Span
 
 MAX_RECENT_SPANS = 200
+MAX_RECENT_BYTES = 4 << 20
+"""What the remembered spans may take as JSON; the newest one is kept however large it is."""
+
 MAX_SPANS_OF_TRACE = 200
 
 
@@ -38,6 +42,14 @@ class Neighbours:
     def remember(self, spans: Sequence[Span]) -> None:
         """Takes in spans that are not judged, oldest first: those before the place where a reading goes on."""
         self._recent.extend(spans[-MAX_RECENT_SPANS:])
+        size_bytes = kept = 0
+        for span in reversed(self._recent):
+            size_bytes += _size(span)
+            if kept and size_bytes > MAX_RECENT_BYTES:
+                break
+            kept += 1
+        for _ in range(len(self._recent) - kept):
+            self._recent.popleft()
 
     def traces(self, spans: Sequence[Span], failing: Iterable[Span]) -> dict[str, Trace]:
         """The traces that have a failing span on this page, by raw trace id, in the order of `failing`.
@@ -85,3 +97,11 @@ def _names_user(span: Span, ring: KeyRing) -> bool:
         return not is_no_id(span.span_id) and ring.user_hash(user_id_in(span)) is not None
     except Exception:  # noqa: BLE001 - an id that breaks the search names nobody
         return False
+
+
+def _size(span: Span) -> int:
+    """About how many bytes a span is as JSON."""
+    try:
+        return len(canonical_json(span.content))
+    except (TypeError, ValueError, RecursionError):
+        return MAX_RECENT_BYTES // MAX_RECENT_SPANS  # too odd to be written down, which large ones are not

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-AHEAD_BYTES = 24 * 1024 * 1024
+AHEAD_BYTES = 8 * 1024 * 1024
 """So much is expected at most of all answers together that one client asks for ahead; each may take twice its part."""
 
 MAX_AHEAD = 6

@@ -43,7 +43,7 @@ from evalforge.sources.datadog.permissions import SURPLUS_PATH
 MAX_BODY_BYTES = 64 * 1024 * 1024
 """No answer is read beyond this. Source: the Export API caps its own at 50 MB."""
 
-MAX_PAGE_BYTES = 20 * 1024 * 1024
+MAX_PAGE_BYTES = 12 * 1024 * 1024
 """No answer with more than one span is read beyond this: fewer are asked for instead, which costs less memory."""
 
 KEYS_RENEWED = "the keys were refused and had been changed in Secret Manager: the run went on with the new ones"
