@@ -221,7 +221,7 @@ class DatadogClient:
     ) -> Answer | None:
         """The page that `request` asks for, None when it is too large: ask for fewer spans.
 
-        Too large is more than 20 MB, 64 MB for a single span, and of an answer `ahead`, which is the first attempt of this
+        Too large is more than 12 MB, 64 MB for a single span, and of an answer `ahead`, which is the first attempt of this
         very search, twice what was expected.
 
         Counts requests and retries, and the rate limit as last told, in `status`. An organisation that has no data yet
