@@ -316,3 +316,10 @@ async def test_users_and_untold_errors_are_looked_for_again(store: SqliteStore, 
         report = await go(store, span(1), span(2), page_size=page_size, resolve_users=True)
         assert report.user_lookup is not None
         assert report.user_lookup.looked_for == 2
+
+
+def test_a_received_span_that_was_changed_since_counts_by_its_fields() -> None:
+    found = parse_llm_obs({"attributes": {"trace_id": "ab", "span_id": "1", "status": "error"}})
+    assert isinstance(found, Span)
+    moved, again = (replace(found, trace_id=trace_id) for trace_id in ("cd", "cd"))
+    assert origins().of([moved], [moved]) == origins().of([again], [again]) != origins().of([found], [found])

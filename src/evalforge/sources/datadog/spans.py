@@ -122,8 +122,11 @@ class _BegunSpan(Span):
 
     @property
     def content(self) -> Json:
-        """The item's attributes as they came."""
-        return [self.source, self._raw]
+        """The item's attributes as they came; of a span that was changed since, its fields."""
+        try:
+            return [self.source, self._raw]
+        except AttributeError:
+            return super().content
 
     def __getattr__(self, name: str) -> Json:
         # Python asks here only for a slot that is empty: each reader runs at most once.
