@@ -244,7 +244,7 @@ async def audit_completeness(
     """Reads the report's window without a query, captures what the present query misses, and fills `report` as it goes.
 
     Holds the run lease. Whatever ends it early: what was captured and learned stays, and an audit from the report's
-    position on goes on from there. Costs a page for each 5,000 spans or 8 MB, once more as many requests for the pages that
+    position on goes on from there. Costs a page for each 5,000 spans or 6 MB, once more as many requests for the pages that
     hold a failing span, and some for those with a missed one.
 
     Raises:

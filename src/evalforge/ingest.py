@@ -49,7 +49,7 @@ from evalforge.errors import SkippableError
 from evalforge.events import emit
 
 DEAD_LETTER_RETENTION_DAYS = 30
-TRACES_PER_PART = 200
+TRACES_PER_PART = 100
 """Traces of a page that are sanitized and stored together. While one part is being stored the next one is made; so a page of
 failures only is not held twice."""
 

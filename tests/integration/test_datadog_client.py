@@ -407,7 +407,7 @@ async def test_a_page_is_sized_by_the_bytes_of_the_one_before() -> None:
     light = orjson.dumps({"data": ["x"] * 16, "meta": {"page": {"after": "b"}}})
     async with serving(http(200, heavy), http(200, light), page()) as script, client_of(script.url) as client:
         await all_parts(pagination(client, SourceStatus("llm_obs")))
-    assert script.limits == [1000, 16, 5000]
+    assert script.limits == [1000, 12, 5000]
 
 
 def endless(encoding: str | None) -> Callable[[asyncio.StreamWriter], Awaitable[None]]:

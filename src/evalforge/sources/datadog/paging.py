@@ -14,7 +14,7 @@ from evalforge.sources.datadog.ahead import Ahead
 from evalforge.sources.datadog.answers import Answer
 from evalforge.sources.datadog.client import ENDPOINTS, DatadogClient, SearchRequest
 
-TARGET_PAGE_BYTES = 8 * 1024 * 1024
+TARGET_PAGE_BYTES = 6 * 1024 * 1024
 FIRST_PAGE = 1000
 MAX_PARTIAL_TRIES = 3
 
@@ -23,7 +23,7 @@ SLACK = 1.25
 
 
 class PageSize:
-    """How many spans to ask for: what is expected to fill 8 MB, learned from the pages before.
+    """How many spans to ask for: what is expected to fill 6 MB, learned from the pages before.
 
     Starts at 1000 spans, never more than the search gives, never less than 1.
     """
