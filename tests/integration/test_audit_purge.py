@@ -121,7 +121,9 @@ def test_what_was_left_is_told_and_mended_and_stays_mended(place: Place, environ
     found = {(leak["collection"], leak["field"], leak["kind"]): leak["keys"] for leak in report["leaks"]}
     for place_and_kind, key in told.items():
         assert key in found[place_and_kind]
-    assert (report["clean"], report["fixing"], report["leaking_documents"]) == (False, False, 8), sorted((one["collection"], one["field"], one["kind"], str(one["keys"])) for one in report["leaks"])
+    assert (report["clean"], report["fixing"], report["leaking_documents"]) == (False, False, 8), sorted(
+        (one["collection"], one["field"], one["kind"], str(one["keys"])) for one in report["leaks"]
+    )
     assert evalforge(environment, "audit", "--json", code=10).stdout == looked.stdout  # looking changes nothing
 
     mended = evalforge(environment, "audit", "--fix", "--json")
