@@ -40,11 +40,13 @@ NOT_OURS = frozenset({"processed", "updated_at"})
 MENDED = ("raw_traces", "checkpoints", "dead_letters")
 """The collections in which `--fix` mends what ingestion wrote; records of exports and erasures are evidence and stay."""
 
-_OWN_ID = r"(?:export_|erasure_|kept_out_run_)[0-9]{8}T[0-9]{6}Z?_[0-9a-f]{8}"
+_OWN_ID = r"(?:export_|erasure_|run_|kept_out_run_)[0-9]{8}T[0-9]{6}Z?_[0-9a-f]{8}"
 _IN_TASKS = re.compile(rf"\b{_OWN_ID}\b")
 _DIGEST = re.compile("[0-9a-f]{16}|[0-9a-f]{32}|[0-9a-f]{64}")
 _OWN_SHAPES: Mapping[str, re.Pattern[str]] = {
     "id": re.compile(rf"[0-9a-f]{{32}}|{_OWN_ID}"),
+    "run_id": re.compile(_OWN_ID),
+    "holder": re.compile(r"[a-z ]{1,40} [A-Za-z0-9._\-]{0,60} pid [0-9]{1,10}"),
     **dict.fromkeys(("sha256", "query_digest", "epoch", "token"), _DIGEST),
 }
 """Fields of records other than captures whose values are drawn or computed: what has the shape says nothing of anybody."""
@@ -255,20 +257,26 @@ def _verdict_on(stored: StoredDocument, sanitizer: Sanitizer) -> _Verdict:
 def _read_of(stored: StoredDocument) -> Mapping[str, Any]:
     """What an audit reads of a record that is no capture: all but what only looks like something personal.
 
-    One digest in 200 looks like a bank account. Who asked for an erasure must stand in its record, whose tasks are our own
-    sentences about packages: their ids look like codes there.
+    One digest in 200 looks like a bank account, one id of a run in 12 like a telephone number. Who asked for an erasure
+    must stand in its record, whose tasks are our own sentences about packages: their ids look like codes there.
     """
-    read = {
-        name: value
-        for name, value in stored.document.items()
-        if not (name in _OWN_SHAPES and isinstance(value, str) and _OWN_SHAPES[name].fullmatch(value))
-    }
+    read = _without_own_shapes(stored.document)
+    if stored.collection == "runs" and isinstance(read.get("report"), Mapping):
+        read["report"] = _without_own_shapes(read["report"])
     if stored.collection == "tombstones":
         read.pop("actor", None)
         tasks = read.get("tasks")
         if isinstance(tasks, (list, tuple)):
             read["tasks"] = [_IN_TASKS.sub("it", task) if isinstance(task, str) else task for task in tasks]
     return read
+
+
+def _without_own_shapes(document: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        name: value
+        for name, value in document.items()
+        if not (name in _OWN_SHAPES and isinstance(value, str) and _OWN_SHAPES[name].fullmatch(value))
+    }
 
 
 def _verdict_on_capture(stored: StoredDocument, sanitizer: Sanitizer) -> _Verdict:

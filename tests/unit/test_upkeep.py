@@ -21,6 +21,7 @@ from evalforge.core.ports import (
     Erasure,
     ExportPackage,
     Lease,
+    RunRecord,
     Store,
     StoredDocument,
 )
@@ -318,6 +319,20 @@ async def test_ids_and_digests_that_look_like_something_are_no_leaks(store: Stor
     report = await audited(store, fix=True)
     assert (report.groups, report.removed) == ({}, 0)
     assert report.seen["dead_letters"] == len(unlucky)
+
+
+async def test_an_id_of_a_run_that_looks_like_a_telephone_number_is_no_leak(store: Store) -> None:
+    ids = [f"run_20261127T152956_{number:08d}" for number in range(12_345_678, 12_345_778)]
+    unlucky = [one for one in ids if kind_in(one) is not None]
+    assert len(unlucky) > 5
+    for one in unlucky:
+        holder = "service 4083950218 pid 17"
+        report = {"run_id": one, "holder": holder, "warnings": []}
+        await store.save_run(RunRecord(one, "complete", "window", holder, "cli", NOW, NOW + timedelta(days=30), NOW, report))
+    assert (await audited(store)).groups == {}
+    told = RunRecord("run_1", "complete", "window", "h", "cli", NOW, NOW + timedelta(days=30), NOW, {"warnings": [EMAIL]})
+    await store.save_run(told)
+    assert places_in(await audited(store)) == {("runs", "report.warnings", "email")}
 
 
 async def test_what_a_task_says_beside_ids_of_ours_is_looked_at(store: Store) -> None:
