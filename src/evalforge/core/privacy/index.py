@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any
 
 from evalforge.core.privacy.keys import KeyVerdict
-from evalforge.core.privacy.sensitive import names_somebody
+from evalforge.core.privacy.sensitive import kind_under, names_somebody
 from evalforge.core.privacy.text.findings import MARK, Finding, TextKind
 from evalforge.core.privacy.text.letters import folded_form
 from evalforge.core.privacy.text.word_tables import COMMON_NAMES
@@ -205,6 +205,50 @@ def _outside(places: Iterable[tuple[str, int, int]], marks: Iterable[tuple[int, 
             start, end = next(ends, (1 << 62, 1 << 62))
         if place[2] <= start:
             yield place
+
+
+def words_of(low: str) -> list[str]:
+    """The runs of letters and digits of a text in lower case, in order."""
+    return low.translate(_SPACED).split() if low.isascii() else WORD.findall(low)
+
+
+_SIGNS = [code for code in range(128) if not chr(code).isalnum()]
+_SPACED = dict.fromkeys(_SIGNS, " ")
+_BETWEEN = "\x00"
+_RUN_TOGETHER = dict.fromkeys(code for code in _SIGNS if chr(code) != _BETWEEN)
+
+
+def none_tells(values: Collection[tuple[str, KeyVerdict]], words: frozenset[str]) -> bool:
+    """Whether `may_tell` is false of all values for sure: most spans' texts hold no word of them, which is quickly found."""
+    low = _BETWEEN.join([text for text, _ in values]).lower()
+    if not low.isascii() or not words.isdisjoint(low.translate(_SPACED).split()):
+        return False
+    joined = low.translate(_RUN_TOGETHER).split(_BETWEEN)
+    return len(joined) == len(values) and words.isdisjoint(joined) and words.isdisjoint([one[-4:] for one in joined])
+
+
+def may_tell(text: str, verdict: KeyVerdict, words: frozenset[str]) -> bool:
+    """Whether an index of a value may find anything in a text of these words, or know a person who is named there."""
+    if not text.isascii():
+        return True
+    low = text.lower()
+    parts = words_of(low)
+    if not parts:
+        return False
+    last = parts[-1]
+    if "".join(parts) in words or (last.isdigit() and (last in words or last[-4:] in words)):  # the last digits of a card
+        return True
+    if words.isdisjoint(parts):
+        return False
+    if words.issuperset(parts) or kind_under(verdict) in _KINDS_ALWAYS_ECHOED or _READ_ANEW.search(low):
+        return True
+    # A part of anything else tells nothing, but the names in an e-mail address: not its domain, not the `u` of `u-8841`.
+    local, at, _ = low.partition("@")
+    return not words.isdisjoint(words_of(local)) if at else "at" in low or "arroba" in low
+
+
+_READ_ANEW = re.compile(r"[%&\\=<*\x00-\x1f\x7f]|(?<![a-z0-9])[a-z0-9](?:[^a-z0-9]+[a-z0-9](?![a-z0-9])){2}")
+"""What plain form may change, or a name that is spelled: what its parts tell is left to the index."""
 
 
 def gates_of(text: str) -> Iterator[str]:

@@ -270,6 +270,8 @@ def named_key(key: str) -> tuple[str, KeyVerdict] | None:
         return None
     words = key.split(" ")
     last = words[-1]
+    if last.isdigit():
+        return None  # `session 50`
     if len(words) == 1:
         verdict = verdict_on(last)
         if verdict.key_class in SENSITIVE:

@@ -106,18 +106,25 @@ def whole(kind: TextKind, group: int = 0) -> Check:
     return check
 
 
-def matches(pattern: Any, shadow: bytes) -> Iterator[Match]:
-    """The matches of a compiled pattern; the character that ends one may begin the next, where it is only a border."""
-    if not _BORDER_BEHIND.search(pattern.pattern):
-        yield from pattern.finditer(shadow)
-        return
-    at = 0
-    while (match := pattern.search(shadow, at)) is not None:
-        yield match
-        at = max(match.end() - 1, match.start() + 1)
+def finder(pattern: str) -> Callable[[bytes], Iterator[Match]]:
+    """What gives a pattern's matches in a shadow; the character that ends one may begin the next, where it is only a border."""
+    expression = compiled(pattern)
+    if _BORDER_BEHIND.search(pattern) is None:
+        finditer: Callable[[bytes], Iterator[Match]] = expression.finditer
+        return finditer
+    search = expression.search
+
+    def matches(shadow: bytes) -> Iterator[Match]:
+        at = 0
+        while (match := search(shadow, at)) is not None:
+            yield match
+            start, end = match.span()
+            at = max(end - 1, start + 1)
+
+    return matches
 
 
-_BORDER_BEHIND = re.compile(rb"\(\?:\$\|\[\^?[^|]{1,60}\]\)$")
+_BORDER_BEHIND = re.compile(r"\(\?:\$\|\[\^?[^|]{1,60}\]\)$")
 
 
 def uncounted(pattern: str) -> str:

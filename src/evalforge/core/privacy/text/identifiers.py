@@ -5,7 +5,7 @@ One scan by RE2 tells which detectors have anything to do; only those look close
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from typing import Any
 
@@ -26,7 +26,7 @@ from evalforge.core.privacy.text import (
     tables,
     told,
 )
-from evalforge.core.privacy.text.detector import Check, Detector, View, compiled, matches, options, uncounted
+from evalforge.core.privacy.text.detector import Check, Detector, Match, View, finder, options, uncounted
 from evalforge.core.privacy.text.findings import Finding
 
 DETECTORS: tuple[Detector, ...] = (
@@ -56,13 +56,15 @@ _MARK = re2.compile(rb"\[(?:redacted[:a-z ]{0,20}[0-9]*|[A-Z]{2,8}_[1-9][0-9]{0,
 
 _ALWAYS = ""
 """A gate that is open for every text: a set says nothing of its own failure but that no gate is open."""
+_Sets = tuple[tuple[Any, tuple[tuple[int, ...], ...]], ...]
+_Rows = tuple[tuple[Callable[[bytes], Iterator[Match]], Check], ...]
 _SETS, _SET_MEMORY = 6, 16 << 20
 """Gates multiply each other's states: all in one set outgrow any memory, and RE2 begins anew in every text."""
 
 
 @cache
-def _scan() -> tuple[tuple[tuple[Any, tuple[tuple[int, ...], ...]], ...], tuple[tuple[Any, Check], ...]]:
-    """The gates in sets, each with the ranks of the detectors that its gates open; the detectors' patterns and checks."""
+def _scan() -> tuple[_Sets, _Rows]:
+    """The gates in sets, each with the ranks of the detectors that its gates open; the detectors' finders and checks."""
     ranks_by_gate: dict[str, tuple[int, ...]] = {}
     for rank, detector in enumerate(DETECTORS):
         gate = uncounted(detector.gate or detector.pattern)
@@ -76,7 +78,7 @@ def _scan() -> tuple[tuple[tuple[Any, tuple[tuple[int, ...], ...]], ...], tuple[
             gate_set.Add(gate.encode("latin-1"))
         gate_set.Compile()
         sets.append((gate_set, ((), *map(ranks_by_gate.__getitem__, some))))
-    return tuple(sets), tuple((compiled(detector.pattern), detector.check) for detector in DETECTORS)
+    return tuple(sets), tuple((finder(detector.pattern), detector.check) for detector in DETECTORS)
 
 
 def find_identifiers(text: str) -> list[Finding]:
@@ -109,8 +111,8 @@ def _found_in(view: View, only: frozenset[str] | None = None) -> list[Finding]:
     for rank in sorted(ranks):
         if only is not None and DETECTORS[rank].name not in only:
             continue
-        pattern, check = rows[rank]
-        for match in matches(pattern, view.shadow):
+        matches, check = rows[rank]
+        for match in matches(view.shadow):
             found.extend(check(view, match))
     return found
 
