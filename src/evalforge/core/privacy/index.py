@@ -209,22 +209,30 @@ def _outside(places: Iterable[tuple[str, int, int]], marks: Iterable[tuple[int, 
 
 def words_of(low: str) -> list[str]:
     """The runs of letters and digits of a text in lower case, in order."""
-    return low.translate(_SPACED).split() if low.isascii() else WORD.findall(low)
+    return low.encode().translate(_SPACED).decode().split() if low.isascii() else WORD.findall(low)
 
 
-_SIGNS = [code for code in range(128) if not chr(code).isalnum()]
-_SPACED = dict.fromkeys(_SIGNS, " ")
+_SIGNS = bytes(code for code in range(128) if not chr(code).isalnum())
 _BETWEEN = "\x00"
-_RUN_TOGETHER = dict.fromkeys(code for code in _SIGNS if chr(code) != _BETWEEN)
+_SPACED = bytes.maketrans(_SIGNS, b" " * len(_SIGNS))
+_OTHER_SIGNS = _SIGNS.replace(_BETWEEN.encode(), b"")
+_SPACED_BETWEEN = bytes.maketrans(_OTHER_SIGNS, b" " * len(_OTHER_SIGNS))
 
 
-def none_tells(values: Collection[tuple[str, KeyVerdict]], words: frozenset[str]) -> bool:
-    """Whether `may_tell` is false of all values for sure: most spans' texts hold no word of them, which is quickly found."""
-    low = _BETWEEN.join([text for text, _ in values]).lower()
-    if not low.isascii() or not words.isdisjoint(low.translate(_SPACED).split()):
-        return False
-    joined = low.translate(_RUN_TOGETHER).split(_BETWEEN)
-    return len(joined) == len(values) and words.isdisjoint(joined) and words.isdisjoint([one[-4:] for one in joined])
+def telling_in(values: Collection[tuple[str, KeyVerdict]], text: str) -> list[tuple[str, KeyVerdict]]:
+    """The values of which `may_tell` is true in a text. Most spans' texts hold no word of any, so all are read at once."""
+    words = frozenset(words_of(folded_form(text)))
+    every = _BETWEEN.join([value for value, _ in values])
+    if not every.isascii() or every.count(_BETWEEN) != len(values) - 1:
+        return [value for value in values if may_tell(*value, words)]
+    low = every.lower().encode()
+    spaced = low.translate(_SPACED_BETWEEN).decode().split(_BETWEEN)
+    joined = low.translate(None, _OTHER_SIGNS).decode().split(_BETWEEN)
+    return [
+        value
+        for value, parts, whole in zip(values, spaced, joined, strict=True)
+        if (whole in words or whole[-4:] in words or not words.isdisjoint(parts.split())) and may_tell(*value, words)
+    ]
 
 
 def may_tell(text: str, verdict: KeyVerdict, words: frozenset[str]) -> bool:

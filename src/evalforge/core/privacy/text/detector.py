@@ -10,9 +10,9 @@ import codecs
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import re2
 
@@ -48,21 +48,20 @@ def _stand_ins(error: UnicodeError) -> tuple[str, int]:
 codecs.register_error("evalforge.stand_ins", _stand_ins)
 
 
-@dataclass(frozen=True, slots=True)
-class View:
+class View(NamedTuple):
     """A text and its shadow, as bytes for RE2 and as a string for checks. All three have the same length."""
 
     text: str
     shadow: bytes
     plain: str
-    read_to: dict[str, int] = field(default_factory=dict)
+    read_to: dict[str, int]
     """How far a check has read ahead, by its name: it need not read the same again, so that its work stays linear."""
 
     @classmethod
     def of(cls, text: str) -> View:
         """The view of any text, lone surrogates included."""
         shadow = text.encode("latin-1", "evalforge.stand_ins")
-        return cls(text, shadow, text if text.isascii() else shadow.decode("latin-1"))
+        return cls(text, shadow, text if text.isascii() else shadow.decode("latin-1"), {})
 
     def before(self, at: int, length: int = 40) -> str:
         """Up to `length` characters of the shadow that end at `at`, in lower case."""
@@ -107,7 +106,7 @@ def whole(kind: TextKind, group: int = 0) -> Check:
 
 
 def finder(pattern: str) -> Callable[[bytes], Iterator[Match]]:
-    """What gives a pattern's matches in a shadow; the character that ends one may begin the next, where it is only a border."""
+    """What gives a pattern's matches in a shadow; the character that ends one may begin the next if it is only a border."""
     expression = compiled(pattern)
     if _BORDER_BEHIND.search(pattern) is None:
         finditer: Callable[[bytes], Iterator[Match]] = expression.finditer

@@ -45,8 +45,7 @@ def written_names(n: Neighbours) -> dict[int, int]:
     """The names that only the way they are written tells: their first word, and their last."""
     found: dict[int, int] = {}
     for match in _written().finditer(in_letters(n.text)):
-        group = next(number for number in (1, 2, 3, 4, 5) if match.start(number) >= 0)
-        start = match.start(group)
+        group, start, end = next((number, *span) for number in (1, 2, 3, 4, 5) if (span := match.span(number))[0] >= 0)
         first = bisect_right(n.starts, start) - 1
         if n.text[n.starts[first] : start] not in ("", "'"):
             continue
@@ -55,15 +54,15 @@ def written_names(n: Neighbours) -> dict[int, int]:
         elif group == 2:
             last = _joined_syllables(n, first)
         elif group == 3:
-            found.update(_in_capitals(n, first, match.end(group)))
+            found.update(_in_capitals(n, first, end))
             continue
         elif group == 4:
             last = _underscored(n, first)
         elif n.words[first].isupper():
-            found.update(_in_capitals(n, first, match.end(group)))
+            found.update(_in_capitals(n, first, end))
             continue
         else:
-            last = _behind_colon(n, first, n.text[slice(*match.span(group))])
+            last = _behind_colon(n, first, n.text[start:end])
         if last is not None:
             found[first] = last
     return found

@@ -9,7 +9,7 @@ from __future__ import annotations
 import gzip
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from enum import IntEnum
 from functools import cache
 from importlib import resources
@@ -80,8 +80,12 @@ class Lexicon:
         """Forms of words that need no closer look whatever stands around them. Grows as forms are met (`Their`, `users'`);
         only vocabulary words ever enter, so nothing personal is remembered."""
         self.fine.add("")
+        self._met: set[str] = set()
+        """Those of them that texts held: few, so that they stay at hand."""
         self.everyday_names = names_first & EVERYDAY
         """Everyday words that are names, too: `will`, `hope`."""
+        self.mere_cues = frozenset(cue for cue in CUES - GIVEN_TOO if self.kind(cue) <= Kind.SOMETIMES_NAME)
+        """Cues that need a closer look for the sake of the words beside them only."""
 
     @classmethod
     def load(cls, folder: Traversable) -> Lexicon:
@@ -101,6 +105,16 @@ class Lexicon:
             _listed(folder / "towns.txt"),
             written - spoken - _SPOKEN_TOO,
         )
+
+    def odd_among(self, forms: Sequence[str]) -> list[int]:
+        """The places of those forms that are not `fine`, in order."""
+        met = self._met
+        odd = [index for index, form in enumerate(forms) if form not in met]
+        if odd:
+            fine = self.fine
+            met.update([forms[index] for index in odd if forms[index] in fine])
+            odd = [index for index in odd if forms[index] not in fine]
+        return odd
 
     def remember(self, form: str) -> None:
         """Notes that a form needs no closer look again."""

@@ -39,7 +39,8 @@ class People:
     """Who is named in the texts of one trace. Lives as long as the trace is worked on, in memory only."""
 
     _lexicon: Lexicon = field(default_factory=lexicon, repr=False)
-    _readings: dict[tuple[str, tuple[Finding, ...]], _Reading] = field(default_factory=dict, repr=False)
+    _readings: dict[str, tuple[Sequence[Finding], _Reading]] = field(default_factory=dict, repr=False)
+    """By text; each with what goes from the text anyway."""
     _persons: Persons = field(default_factory=Persons, repr=False)
     _words: frozenset[str] = field(default=frozenset(), repr=False)
     """Words in lower case that name somebody and need a look for their own sake: they are vocabulary, or too common."""
@@ -60,8 +61,9 @@ class People:
         that are known from elsewhere. `vocabulary` takes the place of the package's word lists.
         """
         people = cls(vocabulary or lexicon())
-        people._words = names
         readings = [people._reading(text, sure) for text, sure in zip(texts, taken, strict=True)]
+        if not names and not any(reading.runs for reading in readings):
+            return people
         people._persons = Persons.of(run.parts for reading in readings for run in reading.runs if run.is_person)
         known = set(names)
         people._common = frozenset(name for name in names - table.EVERYDAY if people._lexicon.kind(name) < Kind.NAME)
@@ -90,16 +92,17 @@ class People:
             person = run.is_person or (len(run.parts) == 1 and run.parts[0] in self._words)
             identity = self._persons.identity(run.parts) if person else " ".join(run.parts)
             findings.append(Finding(run.start, run.end, TextKind.PERSON if person else TextKind.WORD, identity))
-        return settled(findings)
+        return settled(findings) if findings else findings
 
     def _reading(self, text: str, taken: Sequence[Finding]) -> _Reading:
-        key = (text, tuple(taken))
-        reading = self._readings.get(key)
-        if reading is None:
-            tokens = Tokens(text, taken)
-            runs = Reader(tokens, self._lexicon).runs()
-            places, rest = places_in(tokens.text, runs)
-            reading = self._readings[key] = _Reading(tokens, rest, places)
+        known = self._readings.get(text)
+        if known is not None and known[0] == taken:
+            return known[1]
+        tokens = Tokens(text, taken)
+        runs = Reader(tokens, self._lexicon).runs()
+        places, rest = places_in(tokens.text, runs)
+        reading = _Reading(tokens, rest, places)
+        self._readings[text] = (taken, reading)
         return reading
 
     def _known_in(self, reading: _Reading) -> list[Run]:

@@ -36,9 +36,7 @@ def _record(view: View, match: Match) -> Iterable[Finding]:
     elif value.isdigit():
         if len(value) < 3 or _COUNTS_OR_GOES_ON.match(view.after(end)) is not None:
             return ()
-    elif not joint.strip(" ") and sum(map(str.isdigit, value)) < 3 and is_plain_chunk(value):
-        return ()
-    elif _DATE.fullmatch(value) is not None:
+    elif _DATE.fullmatch(value) or (not joint.strip(" ") and sum(map(str.isdigit, value)) < 3 and is_plain_chunk(value)):
         return ()
     kind = TextKind.SESSION if noun.startswith(("sess", "conv", "thread")) else TextKind.USER
     begin = start if joint.strip() != "" or " " in joint else noun_start
