@@ -138,7 +138,7 @@ def leads_nowhere(n: Neighbours, index: int, cue: str) -> bool:
     beside = n.words[at]
     if cue in table.SPEECH and cue not in table.CALLS:
         return not beside[:1].isupper() and beside != ""
-    return beside in n.lexicon.fine and beside.islower() and beside not in n.lexicon.everyday_names
+    return n.lexicon.is_fine(beside) and beside.islower() and beside not in n.lexicon.everyday_names
 
 
 def _after_name(n: Neighbours, index: int, cue: str) -> list[Named]:

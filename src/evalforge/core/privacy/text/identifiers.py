@@ -26,7 +26,7 @@ from evalforge.core.privacy.text import (
     tables,
     told,
 )
-from evalforge.core.privacy.text.detector import Check, Detector, Match, View, finder, options, uncounted
+from evalforge.core.privacy.text.detector import Detector, Match, View, finder, options, uncounted
 from evalforge.core.privacy.text.findings import Finding
 
 DETECTORS: tuple[Detector, ...] = (
@@ -56,8 +56,6 @@ _MARK = re2.compile(rb"\[(?:redacted[:a-z ]{0,20}[0-9]*|[A-Z]{2,8}_[1-9][0-9]{0,
 
 _ALWAYS = ""
 """A gate that is open for every text: a set says nothing of its own failure but that no gate is open."""
-_Sets = tuple[tuple[Any, tuple[tuple[int, ...], ...]], ...]
-_Rows = tuple[tuple[Callable[[bytes], Iterator[Match]], Check], ...]
 _SET_MEMORY = 16 << 20
 _SECRETS = frozenset(detector.name for detector in secrets.DETECTORS)
 _COMMON = frozenset("record short_record token pair email email_loose host number table paper".split())
@@ -77,8 +75,8 @@ def _sets_of_gates(names: Mapping[str, str]) -> list[list[str]]:
 
 
 @cache
-def _scan() -> tuple[_Sets, _Rows]:
-    """The gates in sets, each with the ranks of the detectors that its gates open; the detectors' finders and checks."""
+def _gates() -> tuple[tuple[Any, tuple[tuple[int, ...], ...]], ...]:
+    """The gates in sets, each with the ranks of the detectors that its gates open."""
     ranks_by_gate: dict[str, tuple[int, ...]] = {}
     for rank, detector in enumerate(DETECTORS):
         gate = uncounted(detector.gate or detector.pattern)
@@ -90,7 +88,13 @@ def _scan() -> tuple[_Sets, _Rows]:
             gate_set.Add(gate.encode("latin-1"))
         gate_set.Compile()
         sets.append((gate_set, ((), *map(ranks_by_gate.__getitem__, some))))
-    return tuple(sets), tuple((finder(detector.pattern), detector.check) for detector in DETECTORS)
+    return tuple(sets)
+
+
+@cache
+def _finder(rank: int) -> Callable[[bytes], Iterator[Match]]:
+    """A detector's finder, made when its gate opens for the first time: most never do."""
+    return finder(DETECTORS[rank].pattern)
 
 
 def find_identifiers(text: str) -> list[Finding]:
@@ -111,9 +115,8 @@ def find_identifiers(text: str) -> list[Finding]:
 
 
 def _found_in(view: View, only: frozenset[str] | None = None) -> list[Finding]:
-    sets, rows = _scan()
     ranks: list[int] = []
-    for gate_set, opens in sets:
+    for gate_set, opens in _gates():
         hits = gate_set.Match(view.shadow)
         if not hits:
             raise MemoryError("the gates ran out of memory")
@@ -121,11 +124,10 @@ def _found_in(view: View, only: frozenset[str] | None = None) -> list[Finding]:
             ranks += opens[gate]
     found: list[Finding] = []
     for rank in sorted(ranks):
-        if only is not None and DETECTORS[rank].name not in only:
-            continue
-        matches, check = rows[rank]
-        for match in matches(view.shadow):
-            found.extend(check(view, match))
+        detector = DETECTORS[rank]
+        if only is None or detector.name in only:
+            for match in _finder(rank)(view.shadow):
+                found.extend(detector.check(view, match))
     return found
 
 
