@@ -442,6 +442,7 @@ DETECTORS: tuple[Detector, ...] = (
         "pair",
         rf"(?:^|[^{LETTER}0-9_])({_KEY}(?: [{LETTER}0-9_.\-#']+){{0,3}}){_SEPARATOR}",
         _pairs,
+        needs=":=",
         gate=rf"{ANY_SENSITIVE}[{LETTER}0-9_.\-]*(?: [{LETTER}0-9_.#]+)?{_SEPARATOR}",
     ),
 )

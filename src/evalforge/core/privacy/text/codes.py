@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from functools import lru_cache
+from string import digits
 
 from evalforge.core.privacy.keys import is_plain_chunk
 from evalforge.core.privacy.text.catalogues import CATALOGUES
@@ -219,6 +220,7 @@ DETECTORS: tuple[Detector, ...] = (
         r"(?:^|[^0-9A-Za-z_\-.~])([0-9A-Za-z_\-.~]*(?:[A-Za-z_][0-9A-Za-z_\-.~]*[0-9]|[0-9][0-9_\-.~]*[A-Za-z])[0-9A-Za-z_\-.~]*)",
         _token,
         gate=r"[0-9A-Za-z_\-]{5}[0-9A-Za-z_\-.]*(?:[A-Za-z_][\-.]?[0-9]|[0-9][\-.]?[A-Za-z])|(?:[A-Za-z_][\-.]?[0-9]|[0-9][\-.]?[A-Za-z])[0-9A-Za-z_\-.]{4}",
+        needs=digits,
     ),
     Detector(
         "letters",

@@ -139,6 +139,7 @@ DETECTORS: tuple[Detector, ...] = (
         rf'(?:"[^"\r\n@]{{1,64}}"|{_LOCAL})@(?:\[[0-9A-Fa-f:.IPv]{{3,60}}\]|{_LABEL}(?:\.{_LABEL}){{0,8}})',
         _strict,
         gate=EMAIL_GATE,
+        needs="@",
     ),
     Detector(
         "email_loose",
@@ -159,7 +160,8 @@ DETECTORS: tuple[Detector, ...] = (
         "handle",
         rf"(?:^|[^0-9{LETTER}_@./+\-])(@[A-Za-z_\xaa-\xff][0-9{LETTER}_.\-]{{1,40}})",
         _handle,
-        gate=EMAIL_GATE,
+        gate=rf"(?:^|[^0-9{LETTER}_@./+\-])@[A-Za-z_\xaa-\xff]",
+        needs="@",
     ),
     Detector(
         "handle_with_number",

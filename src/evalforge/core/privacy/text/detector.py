@@ -86,13 +86,15 @@ Check: TypeAlias = Callable[[View, Match], Iterable[Finding]]
 class Detector:
     """One row: what is looked for, and what of each match is a finding.
 
-    `gate` is a cheap pattern without which `pattern` cannot match; where it is empty the pattern is its own gate.
+    `gate` is a cheap pattern without which `pattern` cannot match; where it is empty the pattern is its own gate. One of the
+    characters `needs`, if there are any, stands in every finding.
     """
 
     name: str
     pattern: str
     check: Check
     gate: str = ""
+    needs: str = ""
 
 
 def whole(kind: TextKind, group: int = 0) -> Check:
@@ -105,20 +107,21 @@ def whole(kind: TextKind, group: int = 0) -> Check:
     return check
 
 
-def finder(pattern: str) -> Callable[[bytes], Iterator[Match]]:
-    """What gives a pattern's matches in a shadow; the character that ends one may begin the next if it is only a border."""
-    expression = compiled(pattern)
-    if _BORDER_BEHIND.search(pattern) is None:
-        finditer: Callable[[bytes], Iterator[Match]] = expression.finditer
-        return finditer
-    search = expression.search
+def finder(detector: Detector) -> Callable[[bytes], Iterator[Match]]:
+    """What gives a detector's matches in a shadow; the character that ends one may begin the next if it is only a border.
+
+    Matches that hold nothing the detector needs may be left out.
+    """
+    search = compiled(detector.pattern).search
+    border = 1 if _BORDER_BEHIND.search(detector.pattern) else 0
+    not_needed = bytes(code for code in range(256) if chr(code) not in detector.needs) if detector.needs else b""
 
     def matches(shadow: bytes) -> Iterator[Match]:
-        at = 0
-        while (match := search(shadow, at)) is not None:
+        at, last = 0, len(shadow.rstrip(not_needed)) if not_needed else len(shadow) + 1
+        while at < last and (match := search(shadow, at)) is not None:
             yield match
             start, end = match.span()
-            at = max(end - 1, start + 1)
+            at = max(end - border, start + 1)
 
     return matches
 

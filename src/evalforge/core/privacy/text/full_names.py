@@ -11,12 +11,11 @@ from typing import Any
 import re2
 
 from evalforge.core.privacy.text import word_tables as table
-from evalforge.core.privacy.text.letters import in_letters
 from evalforge.core.privacy.text.lexicon import Kind
 from evalforge.core.privacy.text.neighbours import Neighbours
 from evalforge.core.privacy.text.words import Shape, Word
 
-_WRITTEN = (
+WRITTEN = (
     r"(?:^|[^A-Za-z0-9.])(?:([A-Z]\.[ -]?(?:[A-Z]\.[ -]?)?(?:[A-Z]\.[ -]?)?[A-Z][a-z])"  # J.K. Stone
     r"|([A-Za-z][a-z]+-[a-z]+)"  # So-young
     r"|([A-Z][A-Z]+(?: [A-Z][A-Z]+)+)"  # YUHAN ZHUGE
@@ -41,10 +40,10 @@ _INTRODUCING = frozenset(
 }
 
 
-def written_names(n: Neighbours) -> dict[int, int]:
-    """The names that only the way they are written tells: their first word, and their last."""
+def written_names(n: Neighbours, letters: bytes) -> dict[int, int]:
+    """The names that only the way they are written tells: their first word, and their last. `letters`: the text in ASCII."""
     found: dict[int, int] = {}
-    for match in _written().finditer(in_letters(n.text)):
+    for match in _written().finditer(letters):
         group, start, end = next((number, *span) for number in (1, 2, 3, 4, 5) if (span := match.span(number))[0] >= 0)
         first = bisect_right(n.starts, start) - 1
         if n.text[n.starts[first] : start] not in ("", "'"):
@@ -73,7 +72,7 @@ def _written() -> Any:
     options = re2.Options()
     options.encoding = re2.Options.Encoding.LATIN1
     options.log_errors = False
-    return re2.compile(_WRITTEN.encode("ascii"), options)
+    return re2.compile(WRITTEN.encode("ascii"), options)
 
 
 def _after_initials(n: Neighbours, first: int) -> int | None:

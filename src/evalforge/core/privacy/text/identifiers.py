@@ -94,7 +94,7 @@ def _gates() -> tuple[tuple[Any, tuple[tuple[int, ...], ...]], ...]:
 @cache
 def _finder(rank: int) -> Callable[[bytes], Iterator[Match]]:
     """A detector's finder, made when its gate opens for the first time: most never do."""
-    return finder(DETECTORS[rank].pattern)
+    return finder(DETECTORS[rank])
 
 
 def find_identifiers(text: str) -> list[Finding]:

@@ -41,9 +41,9 @@ class Reader:
         self._free = 0  # the first word that belongs to no run yet
         self._runs: list[Run] = []
 
-    def runs(self) -> list[Run]:
-        """The runs in order of place, none overlapping."""
-        written = written_names(self._n)
+    def runs(self, written_in: bytes | None) -> list[Run]:
+        """The runs in order of place, none overlapping. `written_in`: the text in ASCII, if `WRITTEN` may match in it."""
+        written = written_names(self._n, written_in) if written_in is not None else {}
         odd = self._lexicon.odd_among(self._n.words)
         for index in sorted({*odd, *written}) if written else odd:
             if index < self._free:

@@ -8,10 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cache
 
 from evalforge.core.privacy.text import word_tables as table
+from evalforge.core.privacy.text.address_patterns import Gate
 from evalforge.core.privacy.text.addresses import Place, places_in
 from evalforge.core.privacy.text.findings import Finding, TextKind, settled
+from evalforge.core.privacy.text.full_names import WRITTEN
+from evalforge.core.privacy.text.letters import in_letters
 from evalforge.core.privacy.text.lexicon import Kind, Lexicon, lexicon
 from evalforge.core.privacy.text.naming import Reader, Run
 from evalforge.core.privacy.text.people import Persons
@@ -99,8 +103,10 @@ class People:
         if known is not None and known[0] == taken:
             return known[1]
         tokens = Tokens(text, taken)
-        runs = Reader(tokens, self._lexicon).runs()
-        places, rest = places_in(tokens.text, runs)
+        letters = in_letters(tokens.text)
+        is_open = _gate().is_open(letters)
+        runs = Reader(tokens, self._lexicon).runs(letters if is_open else None)
+        places, rest = places_in(tokens.text, letters, runs, has_any=is_open)
         reading = _Reading(tokens, rest, places)
         self._readings[text] = (taken, reading)
         return reading
@@ -125,6 +131,12 @@ class People:
             start = tokens.starts[index] + (len(token) - len(token.lstrip("'")))
             found.append(Run(start, start + len(word), (word,), True))
         return found
+
+
+@cache
+def _gate() -> Gate:
+    """Most texts hold no address, and no name that only the way it is written tells: one scan says so."""
+    return Gate(WRITTEN)
 
 
 def _stands_for_name(tokens: Tokens, index: int) -> bool:

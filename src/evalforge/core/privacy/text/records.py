@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from string import digits
 
 from evalforge.core.privacy.keys import RECORD_NUMBER, is_plain_chunk
 from evalforge.core.privacy.text.assignments import trimmed
@@ -121,6 +122,12 @@ DETECTORS: tuple[Detector, ...] = (
             rf"_#:/'\"\-]|id|number|no\.?|named|called|with|reference|ref|handle|account|"
             rf"code){{1,16}}[0-9A-Za-z_\-]*[0-9_]"
         ),
+        needs=f"{digits}_",
     ),
-    Detector("short_record", r"(?:^|[^0-9A-Za-z_.\-/])([A-Za-z]{1,2}[\-_#][0-9]{3,12})(?:$|[^0-9A-Za-z_])", _short_record),
+    Detector(
+        "short_record",
+        r"(?:^|[^0-9A-Za-z_.\-/])([A-Za-z]{1,2}[\-_#][0-9]{3,12})(?:$|[^0-9A-Za-z_])",
+        _short_record,
+        needs=digits,
+    ),
 )
