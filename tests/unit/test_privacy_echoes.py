@@ -132,6 +132,48 @@ def test_many_values_and_a_long_text_take_one_scan() -> None:
     assert echoes.find("kwame " * 3 + "x " * 100_000)[0].end == 5
 
 
+AMONG: dict[str, tuple[str, str, str, bool]] = {
+    "no word of it": ("email", "kwame.okafor@example.com", "It was late.", False),
+    "the domain only": ("email", "kwame.okafor@example.com", "An example.com page.", False),
+    "a name in it": ("email", "kwame.okafor@example.com", "So Kwame said.", True),
+    "its letters run together": ("user_name", "Kwame Okafor", "kwameokafor was late", True),
+    "a part of an address": ("address", "12 Elm Street, Springfield", "He lives in Springfield.", True),
+    "the mark of an id": ("user_id", "u-8841", "What u got.", False),
+    "the number of an id": ("user_id", "u-8841", "It is 8841.", True),
+    "an id as it is": ("user_id", "u-8841", "It is U 8841.", True),
+    "the last digits of a card": ("card_number", "4111 1111 1111 1234", "The one ending in 1234.", True),
+    "another way to write an address": ("login", "kwame at okafor dot org", "So Kwame said.", True),
+    "an encoded address": ("login", "kwame%40okafor.org", "So Kwame said.", True),
+    "a spelled name": ("login", "k-w-a-m-e", "It was k here.", True),
+    "accents": ("user_name", "Bj\u00f6rn", "bjorn was late", True),
+}
+
+
+@pytest.mark.parametrize("case", AMONG)
+def test_values_are_looked_for_where_they_may_be_told(case: str) -> None:
+    key, value, text, kept = AMONG[case]
+    echoes = Echoes.of(span(metadata={key: value}))
+    assert echoes
+    among = echoes.among(text)
+    assert bool(among) is kept
+    assert among.find(text) == echoes.find(text)
+
+
+def test_values_among_a_text_find_what_all_do() -> None:
+    text = "Kwame (kwame.okafor@example.com, u-8841) lives in Springfield; Ngozi does not."
+    values = {
+        "email": "kwame.okafor@example.com",
+        "user_id": "u-8841",
+        "plan": "gold",
+        "patients": ["Ngozi Eze", "Jo\x00Ngozi"],
+    }
+    echoes = Echoes.of(span(metadata=values))
+    among = echoes.among(text)
+    assert len(echoes.find(text)) == 4
+    assert among.find(text) == echoes.find(text)
+    assert among.person("kwame") == echoes.person("kwame") == "kwame okafor"
+
+
 def test_hostile_spans_give_echoes_all_the_same() -> None:
     deep: Any = {"user_name": "Okafor"}
     for _ in range(5_000):

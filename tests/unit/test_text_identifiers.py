@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from evalforge.core.privacy.text.findings import settled
-from evalforge.core.privacy.text.identifiers import find_identifiers
+from evalforge.core.privacy.text.detector import Detector, finder, whole
+from evalforge.core.privacy.text.findings import TextKind, settled
+from evalforge.core.privacy.text.identifiers import DETECTORS, find_identifiers
 from evalforge.core.privacy.text.scrubber import Scrubber
 from tests.prose import DATA
 
@@ -57,3 +58,13 @@ def test_it_goes_and_the_rest_stays(kind: str, row: str) -> None:
 @pytest.mark.parametrize("row", [pytest.param(row, id=row[:80]) for _, row in rows(KEPT)])
 def test_what_only_looks_like_it_stays(row: str) -> None:
     assert scrubbed(row) == row
+
+
+def test_a_search_ends_where_nothing_is_left_that_a_finding_needs() -> None:
+    matches = finder(Detector("words", "[a-z0-9]+", whole(TextKind.CODE), needs="0123456789"))
+    assert [match.span() for match in matches(b"ab c1 de fg")] == [(0, 2), (3, 5)]
+    assert not list(matches(b"ab de"))
+
+
+def test_every_pattern_compiles() -> None:
+    assert not any(list(finder(detector)(b"")) for detector in DETECTORS)

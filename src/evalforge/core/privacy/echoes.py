@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable
 
 from evalforge.core.privacy.gathering import MAX_VALUES, Values, sensitive_values
-from evalforge.core.privacy.index import WORD, Index, gates_of
+from evalforge.core.privacy.index import Index, gates_of, telling_in
 from evalforge.core.privacy.keys import KeyVerdict
 from evalforge.core.privacy.sensitive import identified
 from evalforge.core.privacy.text.findings import Finding, TextKind
@@ -108,24 +108,16 @@ class Echoes:
         return Echoes(found, self._identified) if found else NO_ECHOES
 
     def among(self, text: str) -> Echoes:
-        """Those values of which any word stands in a text: they find in it what all of them do, for less work."""
-        if not self._values:
+        """Those values that a text may repeat or name somebody by: they find in it what all of them do, for less work."""
+        telling = telling_in(self._values, text) if self._values else ()
+        if not telling:
             return NO_ECHOES
-        words = frozenset(WORD.findall(folded_form(text)))
-        found: Values = {value: None for value in self._values if _has_word_in(value[0], words)}
-        return self if len(found) == len(self._values) else Echoes(found, self._identified)
+        return self if len(telling) == len(self._values) else Echoes(dict.fromkeys(telling), self._identified)
 
     def _made(self) -> Index:
         if self._index is None:
             self._index = Index(self._values, self.identified)
         return self._index
-
-
-def _has_word_in(value: str, words: frozenset[str]) -> bool:
-    parts = WORD.findall(folded_form(value))
-    if not words.isdisjoint(parts) or "".join(parts) in words or not value.isascii():
-        return True
-    return bool(parts) and parts[-1].isdigit() and parts[-1][-4:] in words  # the last digits of a card
 
 
 NO_ECHOES = Echoes()

@@ -37,7 +37,12 @@ def is_word(word: str) -> bool:
 
 def is_name(word: str) -> bool:
     """Whether a lower-case word is a given name or a surname and is not in the vocabulary."""
-    return word in _names() and word not in technical_words()
+    known = _names().get(word[:2])
+    if known is None:
+        return False
+    if type(known) is str:  # most of a run's words begin alike: the rest of the list is never made sets
+        known = _names()[word[:2]] = frozenset(known.split())
+    return word in known and word not in technical_words()
 
 
 def is_known_words(text: str, max_words: int = 4) -> bool:
@@ -92,24 +97,18 @@ def keys_of_languages() -> tuple[tuple[str, tuple[str, ...]], ...]:
 
 @cache
 def _words() -> frozenset[str]:
-    return _unpacked("words.txt.gz")
+    return frozenset(_unpacked("words.txt.gz").split())
 
 
 @cache
-def _names() -> frozenset[str]:
-    return _unpacked("names.txt.gz")
+def _names() -> dict[str, str | frozenset[str]]:
+    """The names by their first two letters: a line of them, and their set once one is asked for."""
+    return {line[:2]: line for line in _unpacked("names.txt.gz").splitlines()}
 
 
 def _file(name: str) -> bytes:
     return resources.files(__package__).joinpath("words", name).read_bytes()
 
 
-def _unpacked(name: str) -> frozenset[str]:
-    """A front-coded list: an entry is an upper-case letter (how many letters it shares with the one before) and its rest."""
-    words: set[str] = set()
-    before = ""
-    for found in re.finditer(r"[A-Z][a-z]*", gzip.decompress(_file(name)).decode("ascii")):
-        entry = found[0]
-        before = before[: ord(entry[0]) - 65] + entry[1:]
-        words.add(before)
-    return frozenset(words)
+def _unpacked(name: str) -> str:
+    return gzip.decompress(_file(name)).decode("ascii")

@@ -233,24 +233,39 @@ _BEFORE_CODE = (
 )
 
 
+_GROUPS = (
+    _NAME_ONLY,
+    (_TOWN_WORD,),
+    (_LONG_TOWN,),
+    _TOWN_AND_STATE,
+    _NUMBER_FIRST,
+    _CODES,
+    (_IN_LOWER_CASE,),
+    _PERHAPS,
+)
+
+
+class Gate:
+    """Says in one scan whether a text in ASCII may hold an address, or what another pattern looks for."""
+
+    def __init__(self, other: str) -> None:
+        # expressions, not a re2.Set: a set that runs out of memory says that nothing matches
+        self._without_digits, self._with_digits = (
+            re2.compile(_either((other, *map(_either_text, groups))), _options(captures=False))
+            for groups in (_GROUPS[:_NUMBERED], _GROUPS)
+        )
+
+    def is_open(self, letters: bytes) -> bool:
+        """Whether any of the patterns matches."""
+        gate = self._with_digits if has_digit(letters) else self._without_digits
+        return gate.search(letters) is not None
+
+
 class Patterns:
-    """The patterns, compiled; and a gate that says in one scan which of them can match."""
+    """The patterns, compiled."""
 
     def __init__(self) -> None:
-        groups = (
-            _NAME_ONLY,
-            (_TOWN_WORD,),
-            (_LONG_TOWN,),
-            _TOWN_AND_STATE,
-            _NUMBER_FIRST,
-            _CODES,
-            (_IN_LOWER_CASE,),
-            _PERHAPS,
-        )
-        # an expression, not a re2.Set: a set that runs out of memory says that nothing matches
-        self._without_digits = re2.compile(_either(map(_either_text, groups[:_NUMBERED])), _options(captures=False))
-        self._with_digits = re2.compile(_either(map(_either_text, groups)), _options(captures=False))
-        self._groups = [re2.compile(_either(group), _options()) for group in groups]
+        self._groups = [re2.compile(_either(group), _options()) for group in _GROUPS]
         self.lead, self.follow, self.prefix, self.suffix, self.joint, self.next, self.house_name, self.called = (
             re2.compile(pattern.encode("ascii"), _options())
             for pattern in (_LEAD, _FOLLOW, _PREFIX, _SUFFIX, _JOINT, _NEXT, _HOUSE_NAME, _CALLED)
@@ -263,11 +278,7 @@ class Patterns:
     def spans(self, letters: bytes, run_starts: Sequence[int]) -> list[tuple[int, int]]:
         """Where an address may stand, in no order; they may overlap. `run_starts`: where names and unknown words begin."""
         found: list[tuple[int, int]] = []
-        numbered = has_digit(letters)
-        gate = self._with_digits if numbered else self._without_digits
-        if gate.search(letters) is None:
-            return found
-        for index, group in enumerate(self._groups if numbered else self._groups[:_NUMBERED]):
+        for index, group in enumerate(self._groups if has_digit(letters) else self._groups[:_NUMBERED]):
             for match in group.finditer(letters):
                 if index == _LOWER and any(word.strip(b".").decode() in _NOT_IN_STREETS for word in match[1].split()):
                     continue

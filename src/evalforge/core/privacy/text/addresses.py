@@ -13,7 +13,6 @@ import re2
 
 from evalforge.core.privacy.text import word_tables as table
 from evalforge.core.privacy.text.address_patterns import Patterns, has_digit, patterns, trimmed
-from evalforge.core.privacy.text.letters import in_letters
 from evalforge.core.privacy.text.naming import Run
 
 _LATIN = re2.Options()
@@ -31,15 +30,17 @@ class Place:
     identity: str
 
 
-def places_in(text: str, runs: Sequence[Run]) -> tuple[list[Place], list[Run]]:
+def places_in(text: str, letters: bytes, runs: Sequence[Run], *, has_any: bool) -> tuple[list[Place], list[Run]]:
     """The addresses of a text, and the runs that stand in none of them.
 
-    `runs` are the names and unknown words of the text in order of place; those that a house number, a postal code or a
-    street stands beside become a part of the address.
+    `letters` is the text in ASCII; `has_any` says whether a pattern may match in it. `runs` are the names and unknown words
+    of the text in order of place; those that a house number, a postal code or a street stands beside become a part of the
+    address.
     """
-    letters = in_letters(text)
+    if not has_any and not runs:
+        return [], []
     made = patterns()
-    spans = made.spans(letters, [run.start for run in runs])
+    spans = made.spans(letters, [run.start for run in runs]) if has_any else []
     if runs:
         spans = _grown(letters, runs, spans, made)
     if not spans:

@@ -270,6 +270,8 @@ def named_key(key: str) -> tuple[str, KeyVerdict] | None:
         return None
     words = key.split(" ")
     last = words[-1]
+    if last.isdigit():
+        return None  # `session 50`
     if len(words) == 1:
         verdict = verdict_on(last)
         if verdict.key_class in SENSITIVE:
@@ -440,6 +442,7 @@ DETECTORS: tuple[Detector, ...] = (
         "pair",
         rf"(?:^|[^{LETTER}0-9_])({_KEY}(?: [{LETTER}0-9_.\-#']+){{0,3}}){_SEPARATOR}",
         _pairs,
+        needs=":=",
         gate=rf"{ANY_SENSITIVE}[{LETTER}0-9_.\-]*(?: [{LETTER}0-9_.#]+)?{_SEPARATOR}",
     ),
 )

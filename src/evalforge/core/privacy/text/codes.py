@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from functools import lru_cache
+from string import digits
 
 from evalforge.core.privacy.keys import is_plain_chunk
 from evalforge.core.privacy.text.catalogues import CATALOGUES
@@ -30,12 +31,14 @@ _DATED = re.compile(r"20[12][0-9][01][0-9](?:[0-3][0-9])?|[01][0-9][0-3][0-9]")
 _MODEL_PART = re.compile(
     r"(?i)v?[0-9]{1,3}[a-z]{0,2}[0-9]?|[0-9]{1,4}[bmk]|[a-z]{1,3}[0-9]{1,2}[a-z]?|[0-9]{1,2}x[0-9]{1,3}[bm]?|[0-9]{4}|q[0-9]_[0-9a-z]{1,3}"
 )
+_HASH = re.compile("[0-9a-f]{7,40}")
 _COMMIT = re.compile(
     r"(?:commits?|hash|sha|revision|rev|git|checkout|head|merge|build|digest|checksum|etag)[\"'(:@ =]{1,4}$"
 )
 _AT_COMMIT = re.compile(r"(?:\b(?:at|since)[ (`'\"]{1,3})$")
 _COMMIT_LENGTHS = frozenset({7, 8, 9, 10, 11, 12, 40})
 _ADDRESS = re.compile(r"0x(?:0000)?[0-9a-f]{6,12}")
+_RUN = re.compile("[0-9]+|[a-z]+|[A-Z]+")
 _SEPARATORS = re.compile(r"[_.\-/+=:~]+")
 
 
@@ -45,13 +48,11 @@ def _token(view: View, match: Match) -> Iterable[Finding]:
     stripped = token.strip("-_.")
     start += token.find(stripped) if stripped else 0
     end = start + len(stripped)
-    if len(stripped) < 6 or is_harmless_token(stripped):
+    if len(stripped) < 6 or "@" in (view.plain[end : end + 1], view.plain[start - 1 : start]) or is_harmless_token(stripped):
         return ()
     if _ADDRESS.fullmatch(stripped.lower()) and view.before(start, 5).endswith("at "):
         return ()  # where an object lies in memory
     if is_commit(stripped, view.before(start, 16)):
-        return ()
-    if view.plain[end : end + 1] == "@" or (start and view.plain[start - 1] == "@"):
         return ()
     kind = TextKind.ENCODED if decoded_run(stripped) is not None else TextKind.CODE
     return (view.found(start, end, kind, view.text[start:end]),)
@@ -59,7 +60,7 @@ def _token(view: View, match: Match) -> Iterable[Finding]:
 
 def is_commit(token: str, before: str) -> bool:
     """Whether a token is the hash of a commit, short or whole, by the words in lower case that stand before it."""
-    if not re.fullmatch("[0-9a-f]{7,40}", token):
+    if _HASH.fullmatch(token) is None:
         return False
     return _COMMIT.search(before) is not None or (_AT_COMMIT.search(before) is not None and len(token) in _COMMIT_LENGTHS)
 
@@ -71,7 +72,7 @@ def is_harmless_token(token: str) -> bool:
     letters_and_digits = sum(map(len, parts))
     if letters_and_digits < MIN_OPAQUE:
         return not _is_shuffled(token)
-    if not re.search("[0-9]", token):
+    if not any(map(str.isdigit, token)):
         return True  # letters only: for the prose to judge
     head = parts[0].lower()
     if (head in _MODEL_HEADS or is_word(head)) and all(map(_is_model_part, parts)):
@@ -110,7 +111,7 @@ def _is_model_part(part: str) -> bool:
 def _is_shuffled(token: str) -> bool:
     """Whether letters and digits change places so often that nobody would remember the token."""
     for part in _SEPARATORS.split(token):
-        runs = re.findall("[0-9]+|[a-z]+|[A-Z]+", part)
+        runs = _RUN.findall(part) if len(part) >= 5 else ()
         if len(runs) >= 5 and len(runs) * 2 >= len(part) - 1 and re.search("[0-9]", part):
             return True
     return False
@@ -219,6 +220,7 @@ DETECTORS: tuple[Detector, ...] = (
         r"(?:^|[^0-9A-Za-z_\-.~])([0-9A-Za-z_\-.~]*(?:[A-Za-z_][0-9A-Za-z_\-.~]*[0-9]|[0-9][0-9_\-.~]*[A-Za-z])[0-9A-Za-z_\-.~]*)",
         _token,
         gate=r"[0-9A-Za-z_\-]{5}[0-9A-Za-z_\-.]*(?:[A-Za-z_][\-.]?[0-9]|[0-9][\-.]?[A-Za-z])|(?:[A-Za-z_][\-.]?[0-9]|[0-9][\-.]?[A-Za-z])[0-9A-Za-z_\-.]{4}",
+        needs=digits,
     ),
     Detector(
         "letters",

@@ -70,15 +70,11 @@ def _loose(view: View, match: Match) -> Iterable[Finding]:
     local = match.span(1)
     at = view.plain[match.start(2) : match.end(2)]
     domain = view.plain[match.start(3) : match.end(3)]
-    dots = re.findall(r"(?i)[ \[({<_\-]*(?:\.|dot|punkt|punto|point|,)[ \])}>_\-]*", domain)
     top = domain[match.start(4) - match.start(3) :].lower()
-    is_marked = any(mark in at for mark in "[({<")
-    is_spelled = any(dot.strip(" []{}()<>_-").isalpha() for dot in dots)
-    if not is_marked and top not in TOP_DOMAINS:
-        return ()
-    if at.strip() == "@" and any("," in dot or dot != dot.strip() for dot in dots) and top not in TOP_DOMAINS:
+    if top not in TOP_DOMAINS and not any(mark in at for mark in "[({<"):
         return ()
     if at.strip().isalpha() or at.strip("_-") != at:
+        is_spelled = any(dot.strip(" []{}()<>_-").isalpha() for dot in _DOTS.findall(domain))
         name = view.plain[slice(*local)].lower()
         first = domain.split(" ")[0].lower()
         if first in _COMMON_WORDS or name in _COMMON_WORDS or (not is_spelled and (is_word(name) or at == "AT")):
@@ -86,9 +82,13 @@ def _loose(view: View, match: Match) -> Iterable[Finding]:
         if at == "AT" and not is_spelled:
             return ()
     canonical = _AT_WORD.sub("@", at, count=1).strip("_-")
-    host = re.sub(r"(?i)[ \[({<_\-]*(?:\bdot\b|_dot_|-dot-|\.|DOT|\bpunkt\b|\bpunto\b|\bpoint\b|,)[ \])}>_\-]*", ".", domain)
+    host = _SAID_DOT.sub(".", domain)
     identity = view.text[slice(*local)] + canonical[:1] + host
     return (view.found(local[0], match.end(), TextKind.EMAIL, identity.casefold()),)
+
+
+_DOTS = re.compile(r"(?i)[ \[({<_\-]*(?:\.|dot|punkt|punto|point|,)[ \])}>_\-]*")
+_SAID_DOT = re.compile(r"(?i)[ \[({<_\-]*(?:\bdot\b|_dot_|-dot-|\.|DOT|\bpunkt\b|\bpunto\b|\bpoint\b|,)[ \])}>_\-]*")
 
 
 def _spaced(view: View, match: Match) -> Iterable[Finding]:
@@ -139,6 +139,7 @@ DETECTORS: tuple[Detector, ...] = (
         rf'(?:"[^"\r\n@]{{1,64}}"|{_LOCAL})@(?:\[[0-9A-Fa-f:.IPv]{{3,60}}\]|{_LABEL}(?:\.{_LABEL}){{0,8}})',
         _strict,
         gate=EMAIL_GATE,
+        needs="@",
     ),
     Detector(
         "email_loose",
@@ -159,7 +160,8 @@ DETECTORS: tuple[Detector, ...] = (
         "handle",
         rf"(?:^|[^0-9{LETTER}_@./+\-])(@[A-Za-z_\xaa-\xff][0-9{LETTER}_.\-]{{1,40}})",
         _handle,
-        gate=EMAIL_GATE,
+        gate=rf"(?:^|[^0-9{LETTER}_@./+\-])@[A-Za-z_\xaa-\xff]",
+        needs="@",
     ),
     Detector(
         "handle_with_number",

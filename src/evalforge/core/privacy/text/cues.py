@@ -27,7 +27,7 @@ def named_by_cue(n: Neighbours, index: int) -> list[Named]:
     """Who is named beside a word that is a cue. Most cues name nobody, which is found out by words alone, quickly."""
     token = n.words[index].lower()
     cue = token if token in table.CUES else n.word(index).base
-    if _leads_nowhere(n, index, cue):
+    if leads_nowhere(n, index, cue):
         return []
     named: list[Named] = []
     if cue in table.SPEECH:
@@ -128,7 +128,7 @@ def _is_never_name(word: Word) -> bool:
     return word.base in table.NEVER_BESIDE and word.base not in table.NAMES_WHEN_CUED
 
 
-def _leads_nowhere(n: Neighbours, index: int, cue: str) -> bool:
+def leads_nowhere(n: Neighbours, index: int, cue: str) -> bool:
     """Whether the word beside a cue is plain and in lower case, so that nobody can be named. Quick: no places are needed."""
     if cue in _LEADS_FAR:
         return False
@@ -138,7 +138,7 @@ def _leads_nowhere(n: Neighbours, index: int, cue: str) -> bool:
     beside = n.words[at]
     if cue in table.SPEECH and cue not in table.CALLS:
         return not beside[:1].isupper() and beside != ""
-    return beside in n.lexicon.fine and beside.islower() and beside not in n.lexicon.everyday_names
+    return n.lexicon.is_fine(beside) and beside.islower() and beside not in n.lexicon.everyday_names
 
 
 def _after_name(n: Neighbours, index: int, cue: str) -> list[Named]:

@@ -10,9 +10,9 @@ import codecs
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import re2
 
@@ -48,21 +48,20 @@ def _stand_ins(error: UnicodeError) -> tuple[str, int]:
 codecs.register_error("evalforge.stand_ins", _stand_ins)
 
 
-@dataclass(frozen=True, slots=True)
-class View:
+class View(NamedTuple):
     """A text and its shadow, as bytes for RE2 and as a string for checks. All three have the same length."""
 
     text: str
     shadow: bytes
     plain: str
-    read_to: dict[str, int] = field(default_factory=dict)
+    read_to: dict[str, int]
     """How far a check has read ahead, by its name: it need not read the same again, so that its work stays linear."""
 
     @classmethod
     def of(cls, text: str) -> View:
         """The view of any text, lone surrogates included."""
         shadow = text.encode("latin-1", "evalforge.stand_ins")
-        return cls(text, shadow, text if text.isascii() else shadow.decode("latin-1"))
+        return cls(text, shadow, text if text.isascii() else shadow.decode("latin-1"), {})
 
     def before(self, at: int, length: int = 40) -> str:
         """Up to `length` characters of the shadow that end at `at`, in lower case."""
@@ -87,13 +86,15 @@ Check: TypeAlias = Callable[[View, Match], Iterable[Finding]]
 class Detector:
     """One row: what is looked for, and what of each match is a finding.
 
-    `gate` is a cheap pattern without which `pattern` cannot match; where it is empty the pattern is its own gate.
+    `gate` is a cheap pattern without which `pattern` cannot match; where it is empty the pattern is its own gate. One of the
+    characters `needs`, if there are any, stands in every finding.
     """
 
     name: str
     pattern: str
     check: Check
     gate: str = ""
+    needs: str = ""
 
 
 def whole(kind: TextKind, group: int = 0) -> Check:
@@ -106,18 +107,26 @@ def whole(kind: TextKind, group: int = 0) -> Check:
     return check
 
 
-def matches(pattern: Any, shadow: bytes) -> Iterator[Match]:
-    """The matches of a compiled pattern; the character that ends one may begin the next, where it is only a border."""
-    if not _BORDER_BEHIND.search(pattern.pattern):
-        yield from pattern.finditer(shadow)
-        return
-    at = 0
-    while (match := pattern.search(shadow, at)) is not None:
-        yield match
-        at = max(match.end() - 1, match.start() + 1)
+def finder(detector: Detector) -> Callable[[bytes], Iterator[Match]]:
+    """What gives a detector's matches in a shadow; the character that ends one may begin the next if it is only a border.
+
+    Matches that hold nothing the detector needs may be left out.
+    """
+    search = compiled(detector.pattern).search
+    border = 1 if _BORDER_BEHIND.search(detector.pattern) else 0
+    not_needed = bytes(code for code in range(256) if chr(code) not in detector.needs) if detector.needs else b""
+
+    def matches(shadow: bytes) -> Iterator[Match]:
+        at, last = 0, len(shadow.rstrip(not_needed)) if not_needed else len(shadow) + 1
+        while at < last and (match := search(shadow, at)) is not None:
+            yield match
+            start, end = match.span()
+            at = max(end - border, start + 1)
+
+    return matches
 
 
-_BORDER_BEHIND = re.compile(rb"\(\?:\$\|\[\^?[^|]{1,60}\]\)$")
+_BORDER_BEHIND = re.compile(r"\(\?:\$\|\[\^?[^|]{1,60}\]\)$")
 
 
 def uncounted(pattern: str) -> str:

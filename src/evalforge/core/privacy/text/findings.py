@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
 from enum import StrEnum
+from typing import NamedTuple
 
 
 class TextKind(StrEnum):
@@ -39,8 +39,7 @@ MARK = re.compile(rf"\[(?P<kind>{'|'.join(kind.name for kind in TextKind)})_(?P<
 """A placeholder inside a text. Linear: fixed alternatives and a bounded number."""
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
+class Finding(NamedTuple):
     """`text[start:end]` is of this kind. Findings with equal kind and `identity` are one thing and get one placeholder.
 
     `identity` is the thing's canonical form (an e-mail address in lower case, a card's digits); it lives in memory only.
@@ -64,7 +63,10 @@ def settled(findings: Iterable[Finding]) -> list[Finding]:
 
     Of several at one place the one that was given first keeps its kind, so callers give the surest first.
     """
-    ranked = sorted(enumerate(findings), key=lambda entry: (entry[1].start, entry[0]))
+    given = list(findings)
+    if _are_apart(given):
+        return given
+    ranked = sorted(enumerate(given), key=lambda entry: (entry[1].start, entry[0]))
     apart: list[tuple[int, Finding]] = []
     for rank, finding in ranked:
         if finding.end <= finding.start:
@@ -81,6 +83,16 @@ def settled(findings: Iterable[Finding]) -> list[Finding]:
     return [finding for _, finding in apart]
 
 
+def _are_apart(findings: Sequence[Finding]) -> bool:
+    """Whether findings are in order of place, none empty and none overlapping: as most are."""
+    at = 0
+    for start, end, *_ in findings:
+        if start < at or end <= start:
+            return False
+        at = end
+    return True
+
+
 def persons_joined(text: str, findings: Sequence[Finding], person: Callable[[str], str]) -> list[Finding]:
     """The findings, those as one that stand side by side and are parts of one person's name: `Ngozi` and `Okonkwo`.
 
@@ -91,14 +103,15 @@ def persons_joined(text: str, findings: Sequence[Finding], person: Callable[[str
         last = joined[-1] if joined else None
         if (
             last is not None
-            and finding.kind is TextKind.PERSON is last.kind
+            and finding.kind is _PERSON is last.kind
             and text[last.end : finding.start] in _BETWEEN_PARTS
             and person(finding.identity) == person(last.identity)
         ):
-            joined[-1] = replace(last, end=finding.end)
+            joined[-1] = last._replace(end=finding.end)
         else:
             joined.append(finding)
     return joined
 
 
+_PERSON = TextKind.PERSON
 _BETWEEN_PARTS = frozenset({" ", "-", "_", ".", ", "})

@@ -11,12 +11,11 @@ from typing import Any
 import re2
 
 from evalforge.core.privacy.text import word_tables as table
-from evalforge.core.privacy.text.letters import in_letters
 from evalforge.core.privacy.text.lexicon import Kind
 from evalforge.core.privacy.text.neighbours import Neighbours
 from evalforge.core.privacy.text.words import Shape, Word
 
-_WRITTEN = (
+WRITTEN = (
     r"(?:^|[^A-Za-z0-9.])(?:([A-Z]\.[ -]?(?:[A-Z]\.[ -]?)?(?:[A-Z]\.[ -]?)?[A-Z][a-z])"  # J.K. Stone
     r"|([A-Za-z][a-z]+-[a-z]+)"  # So-young
     r"|([A-Z][A-Z]+(?: [A-Z][A-Z]+)+)"  # YUHAN ZHUGE
@@ -41,12 +40,11 @@ _INTRODUCING = frozenset(
 }
 
 
-def written_names(n: Neighbours) -> dict[int, int]:
-    """The names that only the way they are written tells: their first word, and their last."""
+def written_names(n: Neighbours, letters: bytes) -> dict[int, int]:
+    """The names that only the way they are written tells: their first word, and their last. `letters`: the text in ASCII."""
     found: dict[int, int] = {}
-    for match in _written().finditer(in_letters(n.text)):
-        group = next(number for number in (1, 2, 3, 4, 5) if match.start(number) >= 0)
-        start = match.start(group)
+    for match in _written().finditer(letters):
+        group, start, end = next((number, *span) for number in (1, 2, 3, 4, 5) if (span := match.span(number))[0] >= 0)
         first = bisect_right(n.starts, start) - 1
         if n.text[n.starts[first] : start] not in ("", "'"):
             continue
@@ -55,15 +53,15 @@ def written_names(n: Neighbours) -> dict[int, int]:
         elif group == 2:
             last = _joined_syllables(n, first)
         elif group == 3:
-            found.update(_in_capitals(n, first, match.end(group)))
+            found.update(_in_capitals(n, first, end))
             continue
         elif group == 4:
             last = _underscored(n, first)
         elif n.words[first].isupper():
-            found.update(_in_capitals(n, first, match.end(group)))
+            found.update(_in_capitals(n, first, end))
             continue
         else:
-            last = _behind_colon(n, first, n.text[slice(*match.span(group))])
+            last = _behind_colon(n, first, n.text[start:end])
         if last is not None:
             found[first] = last
     return found
@@ -74,7 +72,7 @@ def _written() -> Any:
     options = re2.Options()
     options.encoding = re2.Options.Encoding.LATIN1
     options.log_errors = False
-    return re2.compile(_WRITTEN.encode("ascii"), options)
+    return re2.compile(WRITTEN.encode("ascii"), options)
 
 
 def _after_initials(n: Neighbours, first: int) -> int | None:

@@ -5,7 +5,7 @@ One scan by RE2 tells which detectors have anything to do; only those look close
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache
 from typing import Any
 
@@ -26,7 +26,7 @@ from evalforge.core.privacy.text import (
     tables,
     told,
 )
-from evalforge.core.privacy.text.detector import Check, Detector, View, compiled, matches, options, uncounted
+from evalforge.core.privacy.text.detector import Detector, Match, View, finder, options, uncounted
 from evalforge.core.privacy.text.findings import Finding
 
 DETECTORS: tuple[Detector, ...] = (
@@ -56,27 +56,45 @@ _MARK = re2.compile(rb"\[(?:redacted[:a-z ]{0,20}[0-9]*|[A-Z]{2,8}_[1-9][0-9]{0,
 
 _ALWAYS = ""
 """A gate that is open for every text: a set says nothing of its own failure but that no gate is open."""
-_SETS, _SET_MEMORY = 6, 16 << 20
-"""Gates multiply each other's states: all in one set outgrow any memory, and RE2 begins anew in every text."""
+_SET_MEMORY = 16 << 20
+_SECRETS = frozenset(detector.name for detector in secrets.DETECTORS)
+_COMMON = frozenset("record short_record token pair email email_loose host number table paper".split())
+"""Those whose gates most texts open, or leave half open to their end."""
+
+
+def _sets_of_gates(names: Mapping[str, str]) -> list[list[str]]:
+    """Gates in few sets, by the name of a detector each: a set costs a scan, but gates multiply each other's states.
+
+    All in one set outgrow any memory, and RE2 begins anew in every text. Those of secrets hardly begin to match in prose, so
+    many of them go together; those that are open in one text and not in the next go apart from the rest.
+    """
+    secret = [gate for gate, name in names.items() if name in _SECRETS]
+    common = [gate for gate, name in names.items() if name in _COMMON]
+    rest = [gate for gate, name in names.items() if name not in _SECRETS | _COMMON]
+    return [secret, common, rest[::2], rest[1::2]]
 
 
 @cache
-def _scan() -> tuple[tuple[tuple[Any, tuple[tuple[int, ...], ...]], ...], tuple[tuple[Any, Check], ...]]:
-    """The gates in sets, each with the ranks of the detectors that its gates open; the detectors' patterns and checks."""
+def _gates() -> tuple[tuple[Any, tuple[tuple[int, ...], ...]], ...]:
+    """The gates in sets, each with the ranks of the detectors that its gates open."""
     ranks_by_gate: dict[str, tuple[int, ...]] = {}
     for rank, detector in enumerate(DETECTORS):
         gate = uncounted(detector.gate or detector.pattern)
         ranks_by_gate[gate] = (*ranks_by_gate.get(gate, ()), rank)
-    gates = list(ranks_by_gate)
     sets = []
-    for n in range(_SETS):
-        some = gates[n::_SETS]
+    for some in _sets_of_gates({gate: DETECTORS[ranks[0]].name for gate, ranks in ranks_by_gate.items()}):
         gate_set = re2.Set.SearchSet(options(_SET_MEMORY))
         for gate in (_ALWAYS, *some):
             gate_set.Add(gate.encode("latin-1"))
         gate_set.Compile()
         sets.append((gate_set, ((), *map(ranks_by_gate.__getitem__, some))))
-    return tuple(sets), tuple((compiled(detector.pattern), detector.check) for detector in DETECTORS)
+    return tuple(sets)
+
+
+@cache
+def _finder(rank: int) -> Callable[[bytes], Iterator[Match]]:
+    """A detector's finder, made when its gate opens for the first time: most never do."""
+    return finder(DETECTORS[rank])
 
 
 def find_identifiers(text: str) -> list[Finding]:
@@ -97,9 +115,8 @@ def find_identifiers(text: str) -> list[Finding]:
 
 
 def _found_in(view: View, only: frozenset[str] | None = None) -> list[Finding]:
-    sets, rows = _scan()
     ranks: list[int] = []
-    for gate_set, opens in sets:
+    for gate_set, opens in _gates():
         hits = gate_set.Match(view.shadow)
         if not hits:
             raise MemoryError("the gates ran out of memory")
@@ -107,11 +124,10 @@ def _found_in(view: View, only: frozenset[str] | None = None) -> list[Finding]:
             ranks += opens[gate]
     found: list[Finding] = []
     for rank in sorted(ranks):
-        if only is not None and DETECTORS[rank].name not in only:
-            continue
-        pattern, check = rows[rank]
-        for match in matches(pattern, view.shadow):
-            found.extend(check(view, match))
+        detector = DETECTORS[rank]
+        if only is None or detector.name in only:
+            for match in _finder(rank)(view.shadow):
+                found.extend(detector.check(view, match))
     return found
 
 

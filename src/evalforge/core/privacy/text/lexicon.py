@@ -9,7 +9,7 @@ from __future__ import annotations
 import gzip
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Sequence, Set
 from enum import IntEnum
 from functools import cache
 from importlib import resources
@@ -55,33 +55,35 @@ class Kind(IntEnum):
 
 
 class Lexicon:
-    """The words of all vocabularies and the names; looks words up in any case. Immutable but for `fine`."""
+    """The words of all vocabularies and the names; looks words up in any case. Immutable but for the forms it has met.
+
+    `words` becomes the lexicon's own.
+    """
 
     def __init__(
         self,
-        vocabularies: Iterable[frozenset[str]],
-        also_names: frozenset[str],
-        names_first: frozenset[str],
-        names_only: frozenset[str] = frozenset(),
-        towns: frozenset[str] = frozenset(),
-        jargon: frozenset[str] = frozenset(),
+        words: set[str],
+        also_names: Set[str],
+        names_first: Set[str],
+        names_only: Set[str] = frozenset(),
+        towns: Set[str] = frozenset(),
+        jargon: Set[str] = frozenset(),
     ) -> None:
-        words: set[str] = set(CUES)
-        for vocabulary in vocabularies:
-            words |= vocabulary
+        words |= CUES
         words -= names_only | towns
         self._words = words
         self._names_only = names_only
         self._also_names = also_names
         self._names_first = names_first
         self._jargon = jargon
-        watched = ((names_first | GIVEN_TOO) - EVERYDAY) | CUES
-        self.fine: set[str] = words - watched
-        """Forms of words that need no closer look whatever stands around them. Grows as forms are met (`Their`, `users'`);
-        only vocabulary words ever enter, so nothing personal is remembered."""
-        self.fine.add("")
+        self._watched = ((names_first | GIVEN_TOO) - EVERYDAY) | CUES
+        self._fine = {""}
+        """Forms of words that texts held and that need no closer look whatever stands around them (`Their`, `users'`). Only
+        vocabulary words ever enter, so nothing personal is remembered."""
         self.everyday_names = names_first & EVERYDAY
         """Everyday words that are names, too: `will`, `hope`."""
+        self.mere_cues = frozenset(cue for cue in CUES - GIVEN_TOO if self.kind(cue) <= Kind.SOMETIMES_NAME)
+        """Cues that need a closer look for the sake of the words beside them only."""
 
     @classmethod
     def load(cls, folder: Traversable) -> Lexicon:
@@ -89,23 +91,40 @@ class Lexicon:
 
         Raises: OSError where the folder lacks `also-names.txt.gz` or `names-first.txt`.
         """
-        names = sorted(file.name for file in folder.iterdir())
-        lists = {name: _listed(folder / name) for name in names if _VOCABULARY.fullmatch(name)}
-        spoken = frozenset[str]().union(*(lists[name] for name in lists if name in _SPOKEN))
-        written = frozenset[str]().union(*(lists[name] for name in lists if name in _OF_A_TRADE))
+        names = {file.name for file in folder.iterdir() if _VOCABULARY.fullmatch(file.name)}
+        words = _listed(*(folder / name for name in names & _SPOKEN))
+        written = _listed(*(folder / name for name in names & _OF_A_TRADE))
+        jargon = written - words - _SPOKEN_TOO
+        words |= written
+        words |= _listed(*(folder / name for name in names - _SPOKEN - _OF_A_TRADE))
         return cls(
-            lists.values(),
+            words,
             _listed(folder / "also-names.txt.gz"),
             _listed(folder / "names-first.txt"),
             _listed(folder / "names-only.txt"),
             _listed(folder / "towns.txt"),
-            written - spoken - _SPOKEN_TOO,
+            jargon,
         )
+
+    def is_fine(self, form: str) -> bool:
+        """Whether a form of a word needs no closer look whatever stands around it."""
+        if form in self._fine:
+            return True
+        if form not in self._words or form in self._watched:
+            return False
+        self.remember(form)
+        return True
+
+    def odd_among(self, forms: Sequence[str]) -> list[int]:
+        """The places of those forms that are not fine, in order."""
+        fine = self._fine  # small, and so at hand: the vocabulary is not
+        odd = [index for index, form in enumerate(forms) if form not in fine]
+        return [index for index in odd if not self.is_fine(forms[index])] if odd else odd
 
     def remember(self, form: str) -> None:
         """Notes that a form needs no closer look again."""
-        if len(self.fine) < _MAX_KNOWN_FORMS:
-            self.fine.add(form)
+        if len(self._fine) < _MAX_KNOWN_FORMS:
+            self._fine.add(form)
 
     def kind(self, word: str) -> Kind:
         """What a word in lower case is. Possessive forms and joined pieces are the caller's to take apart."""
@@ -218,9 +237,14 @@ def lexicon() -> Lexicon:
     return Lexicon.load(resources.files("evalforge.core.privacy").joinpath("words"))
 
 
-def _listed(file: Traversable) -> frozenset[str]:
+def _listed(*files: Traversable) -> set[str]:
+    return set(" ".join(map(_text, files)).split())
+
+
+def _text(file: Traversable) -> str:
     raw = file.read_bytes()
     text = (gzip.decompress(raw) if file.name.endswith(".gz") else raw).decode("utf-8")
-    if "#" not in text:
-        return frozenset(text.split())
-    return frozenset(word for line in text.splitlines() if not line.startswith("#") for word in line.split())
+    return _COMMENT.sub("", text) if "#" in text else text
+
+
+_COMMENT = re.compile("^#.*", re.MULTILINE)

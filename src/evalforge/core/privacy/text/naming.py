@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from evalforge.core.privacy.text import word_tables as table
 from evalforge.core.privacy.text.ambiguous import is_cued_everyday, is_short_code, is_shouted_name, names_someone
 from evalforge.core.privacy.text.codes import is_commit
-from evalforge.core.privacy.text.cues import named_by_cue
+from evalforge.core.privacy.text.cues import leads_nowhere, named_by_cue
 from evalforge.core.privacy.text.full_names import family_before, full_name_at, written_names
 from evalforge.core.privacy.text.lexicon import Kind, Lexicon
 from evalforge.core.privacy.text.neighbours import Neighbours
@@ -41,13 +41,11 @@ class Reader:
         self._free = 0  # the first word that belongs to no run yet
         self._runs: list[Run] = []
 
-    def runs(self) -> list[Run]:
-        """The runs in order of place, none overlapping."""
-        fine = self._lexicon.fine
-        written = written_names(self._n)
-        if not written and fine.issuperset(self._n.words):
-            return []
-        for index in [i for i, word in enumerate(self._n.words) if word not in fine or i in written]:
+    def runs(self, written_in: bytes | None) -> list[Run]:
+        """The runs in order of place, none overlapping. `written_in`: the text in ASCII, if `WRITTEN` may match in it."""
+        written = written_names(self._n, written_in) if written_in is not None else {}
+        odd = self._lexicon.odd_among(self._n.words)
+        for index in sorted({*odd, *written}) if written else odd:
             if index < self._free:
                 continue
             if index in written:
@@ -63,6 +61,9 @@ class Reader:
         if token.isdigit():
             if len(token) <= 4 and token.isascii():
                 self._lexicon.remember(token)
+            return
+        cue = token.lower()
+        if cue in self._lexicon.mere_cues and leads_nowhere(n, index, cue):
             return
         word = n.word(index)
         kind, shape = word.kind, word.shape

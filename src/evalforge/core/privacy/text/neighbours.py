@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cached_property
-
 from evalforge.core.privacy.text import word_tables as table
 from evalforge.core.privacy.text.lexicon import Lexicon
 from evalforge.core.privacy.text.tokens import COVERED, Tokens
@@ -24,7 +22,7 @@ class Neighbours:
         self._tokens = tokens
         self._judge = Judge(lexicon)
 
-    @cached_property
+    @property
     def starts(self) -> list[int]:
         """Where each word begins, in characters."""
         return self._tokens.starts
@@ -35,11 +33,11 @@ class Neighbours:
 
     def start(self, index: int) -> int:
         """Where the word begins, in characters."""
-        return self.starts[index]
+        return self._tokens.starts[index]
 
     def end(self, index: int) -> int:
         """Where the word ends, in characters."""
-        return self.starts[index] + len(self.words[index])
+        return self._tokens.starts[index] + len(self.words[index])
 
     def before(self, index: int) -> int | None:
         """The word before, where nothing but spaces and light punctuation part them; None at the text's start."""

@@ -189,7 +189,9 @@ DETECTORS: tuple[Detector, ...] = (
         "host",
         rf"(?:^|[^0-9{LETTER}_@./\-])((?:[0-9{LETTER}_](?:[0-9{LETTER}_\-]{{0,61}}[0-9{LETTER}])?\.){{1,8}}[A-Za-z]{{2,12}})(?:$|[^0-9{LETTER}_])",
         _host,
-        gate=r"(?i)[0-9a-z\xaa-\xff]\.(?:" + "|".join(sorted(_GENERAL_TOP | _COUNTRY_TOP)) + r")(?:$|[^0-9a-z_])",
+        gate=rf"(?i)(?:^|[^0-9{LETTER}_@./\-])[0-9{LETTER}_\-.]*[0-9a-z\xaa-\xff]\.(?:"
+        + "|".join(sorted(_GENERAL_TOP | _COUNTRY_TOP))
+        + r")(?:$|[^0-9a-z_])",
     ),
     Detector(
         "ipv4",

@@ -8,10 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cache
 
 from evalforge.core.privacy.text import word_tables as table
+from evalforge.core.privacy.text.address_patterns import Gate
 from evalforge.core.privacy.text.addresses import Place, places_in
 from evalforge.core.privacy.text.findings import Finding, TextKind, settled
+from evalforge.core.privacy.text.full_names import WRITTEN
+from evalforge.core.privacy.text.letters import in_letters
 from evalforge.core.privacy.text.lexicon import Kind, Lexicon, lexicon
 from evalforge.core.privacy.text.naming import Reader, Run
 from evalforge.core.privacy.text.people import Persons
@@ -39,7 +43,8 @@ class People:
     """Who is named in the texts of one trace. Lives as long as the trace is worked on, in memory only."""
 
     _lexicon: Lexicon = field(default_factory=lexicon, repr=False)
-    _readings: dict[tuple[str, tuple[Finding, ...]], _Reading] = field(default_factory=dict, repr=False)
+    _readings: dict[str, tuple[Sequence[Finding], _Reading]] = field(default_factory=dict, repr=False)
+    """By text; each with what goes from the text anyway."""
     _persons: Persons = field(default_factory=Persons, repr=False)
     _words: frozenset[str] = field(default=frozenset(), repr=False)
     """Words in lower case that name somebody and need a look for their own sake: they are vocabulary, or too common."""
@@ -60,8 +65,9 @@ class People:
         that are known from elsewhere. `vocabulary` takes the place of the package's word lists.
         """
         people = cls(vocabulary or lexicon())
-        people._words = names
         readings = [people._reading(text, sure) for text, sure in zip(texts, taken, strict=True)]
+        if not names and not any(reading.runs for reading in readings):
+            return people
         people._persons = Persons.of(run.parts for reading in readings for run in reading.runs if run.is_person)
         known = set(names)
         people._common = frozenset(name for name in names - table.EVERYDAY if people._lexicon.kind(name) < Kind.NAME)
@@ -90,16 +96,19 @@ class People:
             person = run.is_person or (len(run.parts) == 1 and run.parts[0] in self._words)
             identity = self._persons.identity(run.parts) if person else " ".join(run.parts)
             findings.append(Finding(run.start, run.end, TextKind.PERSON if person else TextKind.WORD, identity))
-        return settled(findings)
+        return settled(findings) if findings else findings
 
     def _reading(self, text: str, taken: Sequence[Finding]) -> _Reading:
-        key = (text, tuple(taken))
-        reading = self._readings.get(key)
-        if reading is None:
-            tokens = Tokens(text, taken)
-            runs = Reader(tokens, self._lexicon).runs()
-            places, rest = places_in(tokens.text, runs)
-            reading = self._readings[key] = _Reading(tokens, rest, places)
+        known = self._readings.get(text)
+        if known is not None and known[0] == taken:
+            return known[1]
+        tokens = Tokens(text, taken)
+        letters = in_letters(tokens.text)
+        is_open = _gate().is_open(letters)
+        runs = Reader(tokens, self._lexicon).runs(letters if is_open else None)
+        places, rest = places_in(tokens.text, letters, runs, has_any=is_open)
+        reading = _Reading(tokens, rest, places)
+        self._readings[text] = (taken, reading)
         return reading
 
     def _known_in(self, reading: _Reading) -> list[Run]:
@@ -122,6 +131,12 @@ class People:
             start = tokens.starts[index] + (len(token) - len(token.lstrip("'")))
             found.append(Run(start, start + len(word), (word,), True))
         return found
+
+
+@cache
+def _gate() -> Gate:
+    """Most texts hold no address, and no name that only the way it is written tells: one scan says so."""
+    return Gate(WRITTEN)
 
 
 def _stands_for_name(tokens: Tokens, index: int) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from string import digits
 
 from evalforge.core.privacy.keys import RECORD_NUMBER, is_plain_chunk
 from evalforge.core.privacy.text.assignments import trimmed
@@ -23,9 +24,10 @@ def _record(view: View, match: Match) -> Iterable[Finding]:
     start, end = match.span(2)
     end = trimmed(view.plain, start, end)
     value = view.plain[start:end]
-    noun = view.plain[slice(*match.span(1))].lower()
-    joint = view.plain[match.end(1) : start]
-    if not re.search("[0-9]", value):
+    noun_start, noun_end = match.span(1)
+    noun = view.plain[noun_start:noun_end].lower()
+    joint = view.plain[noun_end:start]
+    if _DIGIT.search(value) is None:
         if (
             "_" not in value
             or is_known_words(value, 6)
@@ -33,19 +35,20 @@ def _record(view: View, match: Match) -> Iterable[Finding]:
         ):
             return ()
     elif value.isdigit():
-        if len(value) < 3 or re.match(
-            r"[ \-]?(?:%|ms|s\b|tokens?|chars|times|rows|records|requests|users|items|days|hours|minutes)", view.after(end)
-        ):
+        if len(value) < 3 or _COUNTS_OR_GOES_ON.match(view.after(end)) is not None:
             return ()
-        if re.match(r"[.,:][0-9]", view.after(end)):
-            return ()
-    elif is_plain_chunk(value) and len(re.sub("[^0-9]", "", value)) < 3 and not joint.strip(" "):
-        return ()
-    if re.fullmatch(r"(?:19|20)[0-9]{2}-[0-9]{2}-[0-9]{2}", value):
+    elif _DATE.fullmatch(value) or (not joint.strip(" ") and sum(map(str.isdigit, value)) < 3 and is_plain_chunk(value)):
         return ()
     kind = TextKind.SESSION if noun.startswith(("sess", "conv", "thread")) else TextKind.USER
-    begin = start if joint.strip() != "" or " " in joint else match.start(1)
+    begin = start if joint.strip() != "" or " " in joint else noun_start
     return (view.found(begin, end, kind, value.casefold()),)
+
+
+_DIGIT = re.compile("[0-9]")
+_COUNTS_OR_GOES_ON = re.compile(
+    r"[ \-]?(?:%|ms|s\b|tokens?|chars|times|rows|records|requests|users|items|days|hours|minutes)|[.,:][0-9]"
+)
+_DATE = re.compile(r"(?:19|20)[0-9]{2}-[0-9]{2}-[0-9]{2}")
 
 
 def _short_record(view: View, match: Match) -> Iterable[Finding]:
@@ -119,6 +122,12 @@ DETECTORS: tuple[Detector, ...] = (
             rf"_#:/'\"\-]|id|number|no\.?|named|called|with|reference|ref|handle|account|"
             rf"code){{1,16}}[0-9A-Za-z_\-]*[0-9_]"
         ),
+        needs=f"{digits}_",
     ),
-    Detector("short_record", r"(?:^|[^0-9A-Za-z_.\-/])([A-Za-z]{1,2}[\-_#][0-9]{3,12})(?:$|[^0-9A-Za-z_])", _short_record),
+    Detector(
+        "short_record",
+        r"(?:^|[^0-9A-Za-z_.\-/])([A-Za-z]{1,2}[\-_#][0-9]{3,12})(?:$|[^0-9A-Za-z_])",
+        _short_record,
+        needs=digits,
+    ),
 )

@@ -6,7 +6,7 @@ import re
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from evalforge.core.privacy.echoes import NO_ECHOES, Echoes
 from evalforge.core.privacy.text.decoding import plain_form
@@ -19,8 +19,9 @@ from evalforge.core.privacy.text.prose import People, find_in_prose
 
 _ROUNDS = 3
 _APART = r"\s\[\](){},.;:'\"<>="
-_ANY_MARK = MARK.pattern.replace("?P<kind>", "?:").replace("?P<number>", "?:")
-_TOUCHING = re.compile(rf"[^{_APART}]{_ANY_MARK}|{_ANY_MARK}[^{_APART}]")
+_IN_MARK = MARK.pattern.removeprefix(r"\[").replace("?P<kind>", "?:").replace("?P<number>", "?:")
+_TOUCHING = re.compile(rf"\[(?:{_IN_MARK}(?=[^{_APART}])|(?<=[^{_APART}]\[){_IN_MARK})")
+_PERSON = TextKind.PERSON
 UNREADABLE = "[redacted:text {}]"
 """Stands for a text that cannot be brought into plain form, or that broke a rule: its length is all that stays."""
 
@@ -39,7 +40,7 @@ class Scrubber:
 
     def mark(self, kind: TextKind, identity: str) -> str:
         """The placeholder of a thing that is removed whole, such as the value of a sensitive key; counted."""
-        self.redactions[kind.value] += 1
+        self.redactions[str(kind)] += 1
         return self._placeholders.mark(kind, identity)
 
     def scrub(self, texts: Sequence[str]) -> list[str]:
@@ -50,7 +51,7 @@ class Scrubber:
         scrubbed = self._scrubbed_once(texts)
         for _ in range(_ROUNDS):
             # A placeholder that touches a letter or a sign may let what stands beside it look like something new.
-            if not any(_TOUCHING.search(text) for text in scrubbed):
+            if not any(map(_TOUCHING.search, scrubbed)):
                 break
             again = self._scrubbed_once(scrubbed)
             if again == scrubbed:
@@ -60,23 +61,23 @@ class Scrubber:
 
     def _scrubbed_once(self, texts: Sequence[str]) -> list[str]:
         self._placeholders.reserve(texts)
-        plain = {text: plain_form(text) for text in texts}  # the same error often stands in several places of a span
-        readable = {raw: text for raw, text in plain.items() if text is not None}
+        # the same error often stands in several places of a span
+        readable = {raw: plain for raw in dict.fromkeys(texts) if (plain := plain_form(raw)) is not None}
         echoes = self._echoes.among("\n".join(readable.values()))
         apart = {raw: _frames_apart(text, echoes) for raw, text in readable.items()}
-        surest = {raw: settled([*one.frames, *_surest(one.rest, echoes)]) for raw, one in apart.items()}
+        surest = {raw: _with(one.frames, _surest(one.rest, echoes)) for raw, one in apart.items()}
         people = People.named_in([one.rest for one in apart.values()], list(surest.values()), echoes.names)
         found = {
-            raw: _as_persons(one.rest, settled([*surest[raw], *find_in_prose(one.rest, surest[raw], people)]), echoes)
+            raw: _as_persons(one.rest, _with(surest[raw], find_in_prose(one.rest, surest[raw], people)), echoes)
             for raw, one in apart.items()
         }
         scrubbed = []
         for raw in texts:
             if raw in apart:
-                self.redactions[TextKind.PATH.value] += apart[raw].path_count
+                self.redactions["path"] += apart[raw].path_count
                 scrubbed.append(self._replaced(apart[raw].rest, found[raw]))
             else:
-                self.redactions[TextKind.ENCODED.value] += 1
+                self.redactions["encoded"] += 1
                 scrubbed.append(UNREADABLE.format(len(raw)))
         return scrubbed
 
@@ -86,7 +87,7 @@ class Scrubber:
         for finding in findings:
             parts.append(text[at : finding.start])
             if finding.identity != _FRAME:  # what goes from a frame is counted
-                self.redactions[finding.kind.value] += 1
+                self.redactions[str(finding.kind)] += 1
             parts.append(
                 finding.instead if finding.instead is not None else self._placeholders.mark(finding.kind, finding.identity)
             )
@@ -95,13 +96,17 @@ class Scrubber:
         return "".join(parts)
 
 
-@dataclass(frozen=True, slots=True)
-class _Apart:
+class _Apart(NamedTuple):
     """A text with a line break in place of each plain frame, what is to be put there, and how many paths go with them."""
 
     rest: str
     frames: list[Finding]
     path_count: int
+
+
+def _with(surer: list[Finding], others: list[Finding]) -> list[Finding]:
+    """Two lists of settled findings as one."""
+    return settled([*surer, *others]) if surer and others else surer or others
 
 
 def _frames_apart(text: str, echoes: Echoes) -> _Apart:
@@ -128,8 +133,8 @@ def _frames_apart(text: str, echoes: Echoes) -> _Apart:
 def _as_persons(text: str, findings: Sequence[Finding], echoes: Echoes) -> list[Finding]:
     """The findings, each person as whom the echoes know (`grace` is `grace hill`), and neighbours of one person as one."""
     known = [
-        replace(finding, identity=identity)
-        if finding.kind is TextKind.PERSON and (identity := echoes.person(finding.identity)) != finding.identity
+        finding._replace(identity=identity)
+        if finding.kind is _PERSON and (identity := echoes.person(finding.identity)) != finding.identity
         else finding
         for finding in findings
     ]
