@@ -147,7 +147,7 @@ def test_how_long_to_wait(headers: dict[str, str], wanted: float | None) -> None
         ("llm_obs", 0, 0, 1000),
         ("llm_obs", 1_000_000, 1000, 5000),
         ("apm", 1_000_000, 1000, 1000),
-        ("llm_obs", 16 * 1024 * 1024, 1000, 500),
+        ("llm_obs", 12 * 1024 * 1024, 1000, 500),
         ("llm_obs", 60 * 1024 * 1024, 2, 1),
         ("llm_obs", 2, 1, 5000),
     ],
