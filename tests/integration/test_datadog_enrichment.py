@@ -34,7 +34,7 @@ CANARIES = (
     *("DE89370400440532013000", "sk-proj-abcdefghijklmnopqrstuvwxyz0123456789ABCD", "078-05-1120"),
 )
 MESSAGE = "customer {} <{}> with card {} called from {} at {}, account {}, key {}, ssn {}: model timed out".format(*CANARIES)
-NOT_FACTS = ("updated_at", "fetched_at", "expires_at")
+NOT_FACTS = ("updated_at", "fetched_at", "expires_at", "origins")
 
 
 BATCH_SPANS = 20

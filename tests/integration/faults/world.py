@@ -35,7 +35,7 @@ AFTER_THE_LEASE_S = 61.0
 ALL = "all"
 """The name of the spans that the sandbox holds when no cell has added any."""
 PARTED = "summer rain"
-TIMES_OF_FETCHING = frozenset({"fetched_at", "updated_at", "expires_at"})
+NO_FACTS = frozenset({"fetched_at", "updated_at", "expires_at", "origins"})
 REVIEWERS = frozenset({"review_state", "notes", "processed"})
 
 
@@ -269,17 +269,17 @@ class World:
 
 
 async def facts(place: Place) -> dict[str, Any]:
-    """What is stored of each capture, by trace id, apart from the times of fetching and what reviewers own."""
+    """What is stored of each capture, by trace id, but for when and how it was read, and what reviewers own."""
     store = place.open()
     try:
         found = store.select(Selection(), now=datetime.now(UTC))
-        return {one.capture.trace_id: _without_times(one.document) async for one in found}
+        return {one.capture.trace_id: _facts_of(one.document) async for one in found}
     finally:
         await store.close()
 
 
-def _without_times(document: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in document.items() if name not in TIMES_OF_FETCHING | REVIEWERS}
+def _facts_of(document: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in document.items() if name not in NO_FACTS | REVIEWERS}
 
 
 def opinion(number: int) -> dict[str, Any]:
