@@ -139,7 +139,11 @@ def _targets(measured: Measured) -> Iterator[tuple[str, str, str]]:
     late = measured.row("ours", "scan", SQLITE, FIRST, latency_ms=LATENCY_MS)
     if late and (floor := measured.floor_of(late)):
         yield f"scan at {LATENCY_MS} ms: one cursor's wall time ÷ ours", "≥ 3", f"{floor.wall_s / late.wall_s:.2f}"
-    yield "sanitizing ÷ `orjson.loads`, MB/s", "≥ 0.06", f"{measured.speed['sanitize_mb_s'] / measured.speed['decode_mb_s']:.4f}"
+    yield (
+        "sanitizing ÷ `orjson.loads`, MB/s",
+        "≥ 0.06",
+        f"{measured.speed['sanitize_mb_s'] / measured.speed['decode_mb_s']:.4f}",
+    )
     base = measured.starts[BASE]
     for name, limit in (("`evalforge --help`", "≤ 0.8"), ("the service, until `GET /health` answers", "≤ 4")):
         yield f"{name} ÷ {_code(BASE)}", limit, f"{measured.starts[name].wall_s / base.wall_s:.2f}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime, timedelta
@@ -239,7 +239,7 @@ class _Stored:
 
 async def _parts(
     source: Source, store: Store, page: Page, judged: _Judged, known: Recognized, reading: Reading, now: datetime
-) -> AsyncIterator[Callable[[], Awaitable[_Stored]]]:
+) -> AsyncGenerator[Callable[[], Awaitable[_Stored]], None]:
     """What stores each part of the page, in turn; the first has what is known of the page already."""
     unchanged = frozenset(known.result.unchanged)
     new = [trace_id for trace_id in judged.failing if trace_id not in unchanged]
@@ -251,14 +251,15 @@ async def _parts(
         letters, result = [], UpsertResult()
 
 
-async def _each_while_the_next_is_made(parts: AsyncIterator[Callable[[], Awaitable[_Stored]]]) -> list[_Stored]:
+async def _each_while_the_next_is_made(parts: AsyncGenerator[Callable[[], Awaitable[_Stored]], None]) -> list[_Stored]:
     stored: list[_Stored] = []
     under_way: asyncio.Future[_Stored] | None = None
     try:
-        async for store_part in parts:
-            if under_way is not None:
-                stored.append(await under_way)
-            under_way = asyncio.ensure_future(store_part())
+        async with aclosing(parts):
+            async for store_part in parts:
+                if under_way is not None:
+                    stored.append(await under_way)
+                under_way = asyncio.ensure_future(store_part())
         if under_way is not None:
             stored.append(await under_way)
     finally:

@@ -142,7 +142,7 @@ async def test_a_document_that_cannot_be_encoded_takes_no_other_along(flaky: Fla
     odd = dataclasses.replace(capture(100), expires_at=NOW.replace(tzinfo=None))
     result = await store.upsert([*captures(3), odd], now=NOW)
     assert len(result.created) == 3
-    assert result.refused == [(odd.trace_id, "not_representable")]
+    assert result.refused == ((odd.trace_id, "not_representable"),)
 
 
 async def test_poison_that_only_firestore_knows_is_refused_alone(flaky: FlakyFirestore, store: Store) -> None:

@@ -55,7 +55,7 @@ async def selected(store: Store, now: datetime = NOW, **conditions: Any) -> list
 
 async def test_a_new_capture_is_created_and_comes_back_as_it_was(store: Store) -> None:
     one = capture()
-    assert await store.upsert([one], now=NOW) == UpsertResult([one.trace_id], [], [], [])
+    assert await store.upsert([one], now=NOW) == UpsertResult((one.trace_id,))
     found = await stored(store)
     assert found.capture == one
     assert FailureCapture.from_document(found.document) == one
@@ -145,7 +145,7 @@ async def test_what_came_since_a_trace_was_absent_is_merged_with(store: Store) -
 
 
 async def test_an_empty_upsert_does_nothing(store: Store) -> None:
-    assert await store.upsert([], now=NOW) == UpsertResult([], [], [], [])
+    assert await store.upsert([], now=NOW) == UpsertResult()
     assert await store.count(now=NOW) == 0
 
 
@@ -176,7 +176,7 @@ async def test_one_poison_capture_is_refused_alone(store: Store, poison: Failure
     good = captures(6)
     result = await store.upsert([*good[:3], poison, *good[3:]], now=NOW)
     assert counts(result) == (6, 0, 0, 1)
-    assert result.refused == [(poison.trace_id, "not_representable")]
+    assert result.refused == ((poison.trace_id, "not_representable"),)
     assert await store.count(now=NOW) == 6
 
 
@@ -186,7 +186,7 @@ async def test_a_vandalized_document_is_refused_and_left_as_it_is(store: Store, 
     before = await place.fields(trace_id_of(1))
     result = await store.upsert(captures(4), now=LATER)
     assert counts(result) == (1, 0, 2, 1)
-    assert result.refused == [(trace_id_of(1), "stored_document_unreadable")]
+    assert result.refused == ((trace_id_of(1), "stored_document_unreadable"),)
     assert await place.fields(trace_id_of(1)) == before
     assert len(await selected(store)) == 3
     with pytest.raises(StoreError):

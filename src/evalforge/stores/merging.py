@@ -7,6 +7,7 @@ fitting are functions of the capture alone, so a fingerprint is always that of w
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 from evalforge.core.capture import FailureCapture, merge
 from evalforge.core.error_details import untold_errors
 from evalforge.core.origins import unpack_origins
-from evalforge.core.ports import Recognized, UpsertResult
+from evalforge.core.ports import UpsertResult
 from evalforge.core.privacy.net import SECOND_NET, second_net
 from evalforge.core.span import TraceIdKind
 from evalforge.errors import SkippableError
@@ -28,11 +29,51 @@ STORED_DOCUMENT_UNREADABLE = "stored_document_unreadable"
 OWNED_BY_DOWNSTREAM = frozenset({"processed"})
 """Fields that ingestion sets when it creates a document, and never again."""
 
+RECOGNIZED_BY = ("origins", "expires_at", "trace_id", "trace_id_kind", "user_hashes", "signals", "error_details")
+"""The fields of a stored document that a look for its origins needs."""
+
 _SEARCHED = ("trace_payload", "occurrences", "signals", "error_details", "redactions")
 """The facts that hold what senders wrote; the rest of a document is derived from them, or ids and digests."""
 _ROUNDS = 4
 
 _ANY_DEFECT = (TypeError, ValueError, LookupError, AttributeError, OverflowError, RecursionError)
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What became of captures, while a store goes through them."""
+
+    created: list[str] = field(default_factory=list)
+    updated: list[str] = field(default_factory=list)
+    unchanged: list[str] = field(default_factory=list)
+    refused: list[tuple[str, str]] = field(default_factory=list)
+    _without_user: dict[str, TraceIdKind] = field(default_factory=dict)
+    _untold_errors: list[tuple[str, str]] = field(default_factory=list)
+
+    def note(self, fate: list[str], trace_id: str, document: Mapping[str, Any]) -> None:
+        """The trace belongs to `fate`, one of the lists of this outcome, and has this document now."""
+        untold = untold_errors(document)
+        if not document.get("user_hashes"):
+            self._without_user[trace_id] = document["trace_id_kind"]
+        self._untold_errors += [(trace_id, span_id) for span_id in untold]
+        fate.append(trace_id)
+
+    def recognize(self, trace_id: str, stored: Mapping[str, Any], origin: bytes) -> None:
+        """The trace is unchanged if this live document, at least its `RECOGNIZED_BY`, names the origin."""
+        with suppress(*_ANY_DEFECT):  # an older capture, or none of ours: the upsert looks closer
+            if stored["trace_id"] == trace_id and origin in unpack_origins(stored["origins"]):
+                self.note(self.unchanged, trace_id, stored)
+
+    def result(self) -> UpsertResult:
+        """All of it."""
+        return UpsertResult(
+            tuple(self.created),
+            tuple(self.updated),
+            tuple(self.unchanged),
+            tuple(self.refused),
+            self._without_user,
+            tuple(self._untold_errors),
+        )
 
 
 def fitted_document(capture: FailureCapture) -> tuple[FailureCapture, dict[str, Any]]:
@@ -74,52 +115,6 @@ def _caught(capture: FailureCapture) -> tuple[FailureCapture, dict[str, Any]]:
         fitted = fit(merge(caught, caught))
         document = fitted.to_document()
     return fitted, document
-
-
-RECOGNIZED_BY = ("origins", "expires_at", "trace_id", "trace_id_kind", "user_hashes", "signals", "error_details")
-"""The fields of a stored document that a look for its origins needs."""
-
-
-def nameless(document: Mapping[str, Any]) -> TraceIdKind | None:
-    """The kind of the trace id of a document that names no user; None where it names one."""
-    kind: TraceIdKind | None = None if document.get("user_hashes") else document["trace_id_kind"]
-    return kind
-
-
-@dataclass(slots=True)
-class Recognition:
-    """The answer to `recognize` while documents are looked at."""
-
-    _unchanged: list[str] = field(default_factory=list)
-    _without_user: dict[str, TraceIdKind] = field(default_factory=dict)
-    _untold_errors: list[tuple[str, str]] = field(default_factory=list)
-    _absent: set[str] = field(default_factory=set)
-
-    def note_absent(self, trace_id: str) -> None:
-        """The trace has no document."""
-        self._absent.add(trace_id)
-
-    def note(self, trace_id: str, stored: Mapping[str, Any], origin: bytes) -> None:
-        """The trace has this live document: at least its fields of `RECOGNIZED_BY`."""
-        try:
-            if stored["trace_id"] != trace_id or origin not in unpack_origins(stored["origins"]):
-                return
-            kind, untold = nameless(stored), untold_errors(stored)
-        except _ANY_DEFECT:
-            return  # an older capture, or none of ours: the upsert looks closer
-        self._unchanged.append(trace_id)
-        self._untold_errors += [(trace_id, span_id) for span_id in untold]
-        if kind is not None:
-            self._without_user[trace_id] = kind
-
-    def recognized(self) -> Recognized:
-        """The answer."""
-        result = UpsertResult(
-            unchanged=tuple(self._unchanged),
-            without_user=self._without_user,
-            untold_errors=tuple(self._untold_errors),
-        )
-        return Recognized(result, frozenset(self._absent))
 
 
 def created_fields(now: datetime) -> dict[str, Any]:

@@ -9,13 +9,11 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from typing import Any
 
 from evalforge.core.capture import FailureCapture, document_id, merge_by_trace
-from evalforge.core.error_details import untold_errors
 from evalforge.core.ports import (
     Checkpoint,
     Coverage,
@@ -30,9 +28,9 @@ from evalforge.core.ports import (
     StoredDocument,
     UpsertResult,
 )
-from evalforge.core.span import TraceIdKind
 from evalforge.errors import SkippableError, StoreError
 from evalforge.stores import lossless, merging, records, sqlite_erasing, sqlite_upkeep
+from evalforge.stores.merging import Outcome
 from evalforge.stores.sqlite_file import Execute, SqliteFile
 from evalforge.stores.sqlite_rows import (
     INSERT_CAPTURE,
@@ -78,19 +76,13 @@ class SqliteStore:
         return await self._each(captures, now, writes=False)
 
     async def _each(self, captures: Sequence[FailureCapture], now: datetime, *, writes: bool) -> UpsertResult:
-        outcome: dict[str, list[Any]] = {"created": [], "updated": [], "unchanged": [], "refused": []}
-        without_user: dict[str, TraceIdKind] = {}
-        untold: list[tuple[str, str]] = []
+        result = UpsertResult()
         merged = merge_by_trace(captures)
         for start in range(0, len(merged), CAPTURES_PER_TRANSACTION):
             part = merged[start : start + CAPTURES_PER_TRANSACTION]
             run = self._file.write if writes else self._file.read
-            for fate in await run(partial(_upsert, captures=part, now=now, writes=writes)):
-                outcome[fate.kind].append((fate.trace_id, fate.reason) if fate.kind == "refused" else fate.trace_id)
-                if fate.nameless is not None:
-                    without_user[fate.trace_id] = fate.nameless
-                untold += [(fate.trace_id, span_id) for span_id in fate.untold_errors]
-        return UpsertResult(**outcome, without_user=without_user, untold_errors=tuple(untold))
+            result = result.joined(await run(partial(_upsert, captures=part, now=now, writes=writes)))
+        return result
 
     async def get(self, trace_id: str, *, now: datetime) -> StoredCapture | None:
         """The capture of a trace, unless it has none or it has expired.
@@ -376,53 +368,41 @@ class SqliteStore:
         return await self._file.read(lambda execute: execute(statement, values).fetchall())
 
 
-@dataclass(frozen=True, slots=True)
-class _Fate:
-    """What became of one capture: created, updated, unchanged or refused, and what its document tells afterwards.
-
-    `nameless` is the kind of its trace id where it names no user.
-    """
-
-    trace_id: str
-    kind: str
-    nameless: TraceIdKind | None = None
-    untold_errors: Sequence[str] = ()
-    reason: str = ""
-
-
-def _upsert(execute: Execute, *, captures: Sequence[FailureCapture], now: datetime, writes: bool) -> list[_Fate]:
-    outcome: list[_Fate] = []
+def _upsert(execute: Execute, *, captures: Sequence[FailureCapture], now: datetime, writes: bool) -> UpsertResult:
+    outcome = Outcome()
     for capture in captures:
         try:
-            kind, document, statements = _planned(execute, capture, now)
+            fate, document, statements = _planned(execute, capture, now, outcome)
         except SkippableError as error:
-            outcome.append(_Fate(capture.trace_id, "refused", reason=error.code))
+            outcome.refused.append((capture.trace_id, error.code))
             continue
-        outcome.append(_Fate(capture.trace_id, kind, merging.nameless(document), untold_errors(document)))
+        outcome.note(fate, capture.trace_id, document)
         for statement, values in statements if writes else ():
             execute(statement, values)
-    return outcome
+    return outcome.result()
 
 
 def _recognized(execute: Execute, *, origins: Mapping[str, bytes], now: datetime) -> Recognized:
-    known = merging.Recognition()
+    outcome, absent = Outcome(), set[str]()
     for trace_id, origin in origins.items():
         row = execute(
             "SELECT expires_at, facts FROM {raw_traces} WHERE document_id = ?", (document_id(trace_id),)
         ).fetchone()
         if row is None:
-            known.note_absent(trace_id)
+            absent.add(trace_id)
         elif row["expires_at"] > time_text(now):
             with suppress(SkippableError):  # the upsert says what is wrong with it
-                known.note(trace_id, facts_in(row), origin)
-    return known.recognized()
+                outcome.recognize(trace_id, facts_in(row), origin)
+    return Recognized(outcome.result(), frozenset(absent))
 
 
 _Statements = Sequence[tuple[str, tuple[Any, ...]]]
 
 
-def _planned(execute: Execute, capture: FailureCapture, now: datetime) -> tuple[str, Mapping[str, Any], _Statements]:
-    """What becomes of the capture, the document that stands then, and the statements that make it so.
+def _planned(
+    execute: Execute, capture: FailureCapture, now: datetime, outcome: Outcome
+) -> tuple[list[str], Mapping[str, Any], _Statements]:
+    """The list of the outcome that the capture belongs to, the document that stands then, and the statements for that.
 
     Raises:
         SkippableError
@@ -433,14 +413,14 @@ def _planned(execute: Execute, capture: FailureCapture, now: datetime) -> tuple[
     row = found.fetchone()
     if row is None or row["expires_at"] <= time_text(now):
         clearing = ("DELETE FROM {raw_traces} WHERE document_id = ?", (key,))
-        return "created", document, (clearing, (INSERT_CAPTURE, row_of(key, document, now)))
+        return outcome.created, document, (clearing, (INSERT_CAPTURE, row_of(key, document, now)))
     if row["fingerprint"] == document["fingerprint"]:
-        return "unchanged", document, ()
+        return outcome.unchanged, document, ()
     facts = facts_in(row)
     merged = merging.merged_document(fitted, facts)
     if merged is None:
-        return "unchanged", facts, ()
-    return "updated", merged, ((UPDATE_CAPTURE, (*row_of(key, merged, now), key)),)
+        return outcome.unchanged, facts, ()
+    return outcome.updated, merged, ((UPDATE_CAPTURE, (*row_of(key, merged, now), key)),)
 
 
 def _lease(execute: Execute, name: str) -> Lease | None:

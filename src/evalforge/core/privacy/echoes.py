@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable
 
 from evalforge.core.privacy.gathering import MAX_VALUES, Values, sensitive_values
-from evalforge.core.privacy.index import Index, gates_of, telling_in
+from evalforge.core.privacy.index import WORD, Index, gates_of, may_tell
 from evalforge.core.privacy.keys import KeyVerdict
 from evalforge.core.privacy.sensitive import identified
 from evalforge.core.privacy.text.findings import Finding, TextKind
@@ -109,10 +109,11 @@ class Echoes:
 
     def among(self, text: str) -> Echoes:
         """Those values that a text may repeat or name somebody by: they find in it what all of them do, for less work."""
-        telling = telling_in(self._values, text) if self._values else ()
-        if not telling:
+        words = frozenset(WORD.findall(folded_form(text))) if self._values else frozenset()
+        found: Values = {value: None for value in self._values if may_tell(*value, words)}
+        if not found:
             return NO_ECHOES
-        return self if len(telling) == len(self._values) else Echoes(dict.fromkeys(telling), self._identified)
+        return self if len(found) == len(self._values) else Echoes(found, self._identified)
 
     def _made(self) -> Index:
         if self._index is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from evalforge.core.privacy.keys import KeyVerdict
@@ -207,40 +207,12 @@ def _outside(places: Iterable[tuple[str, int, int]], marks: Iterable[tuple[int, 
             yield place
 
 
-def words_of(low: str) -> list[str]:
-    """The runs of letters and digits of a text in lower case, in order."""
-    return low.encode().translate(_SPACED).decode().split() if low.isascii() else WORD.findall(low)
-
-
-_SIGNS = bytes(code for code in range(128) if not chr(code).isalnum())
-_BETWEEN = "\x00"
-_SPACED = bytes.maketrans(_SIGNS, b" " * len(_SIGNS))
-_OTHER_SIGNS = _SIGNS.replace(_BETWEEN.encode(), b"")
-_SPACED_BETWEEN = bytes.maketrans(_OTHER_SIGNS, b" " * len(_OTHER_SIGNS))
-
-
-def telling_in(values: Collection[tuple[str, KeyVerdict]], text: str) -> list[tuple[str, KeyVerdict]]:
-    """The values of which `may_tell` is true in a text. Most spans' texts hold no word of any, so all are read at once."""
-    words = frozenset(words_of(folded_form(text)))
-    every = _BETWEEN.join([value for value, _ in values])
-    if not every.isascii() or every.count(_BETWEEN) != len(values) - 1:
-        return [value for value in values if may_tell(*value, words)]
-    low = every.lower().encode()
-    spaced = low.translate(_SPACED_BETWEEN).decode().split(_BETWEEN)
-    joined = low.translate(None, _OTHER_SIGNS).decode().split(_BETWEEN)
-    return [
-        value
-        for value, parts, whole in zip(values, spaced, joined, strict=True)
-        if (whole in words or whole[-4:] in words or not words.isdisjoint(parts.split())) and may_tell(*value, words)
-    ]
-
-
 def may_tell(text: str, verdict: KeyVerdict, words: frozenset[str]) -> bool:
     """Whether an index of a value may find anything in a text of these words, or know a person who is named there."""
     if not text.isascii():
         return True
     low = text.lower()
-    parts = words_of(low)
+    parts = WORD.findall(low)
     if not parts:
         return False
     last = parts[-1]
@@ -252,7 +224,7 @@ def may_tell(text: str, verdict: KeyVerdict, words: frozenset[str]) -> bool:
         return True
     # A part of anything else tells nothing, but the names in an e-mail address: not its domain, not the `u` of `u-8841`.
     local, at, _ = low.partition("@")
-    return not words.isdisjoint(words_of(local)) if at else "at" in low or "arroba" in low
+    return not words.isdisjoint(WORD.findall(local)) if at else "at" in low or "arroba" in low
 
 
 _READ_ANEW = re.compile(r"[%&\\=<*\x00-\x1f\x7f]|(?<![a-z0-9])[a-z0-9](?:[^a-z0-9]+[a-z0-9](?![a-z0-9])){2}")

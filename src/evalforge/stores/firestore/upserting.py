@@ -5,42 +5,24 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeVar
 
 from evalforge.core.capture import FailureCapture, document_id, merge_by_trace
-from evalforge.core.error_details import untold_errors
 from evalforge.core.ports import Recognized, UpsertResult
-from evalforge.core.span import TraceIdKind
 from evalforge.errors import SkippableError, StoreUnavailableError
 from evalforge.stores import merging
 from evalforge.stores.firestore import reader, writer
 from evalforge.stores.firestore.connection import RETRY_AFTER_S, Connection, Turn, delays
 from evalforge.stores.firestore.values import decode_fields
 from evalforge.stores.firestore.writer import Fate
+from evalforge.stores.merging import Outcome
 
 CAPTURES_PER_CHUNK = 50
 RECOGNIZED_PER_CHUNK = 100
 
 _T = TypeVar("_T")
-
-
-@dataclass(slots=True)
-class _Tally:
-    created: list[str] = field(default_factory=list)
-    updated: list[str] = field(default_factory=list)
-    unchanged: list[str] = field(default_factory=list)
-    refused: list[tuple[str, str]] = field(default_factory=list)
-    without_user: dict[str, TraceIdKind] = field(default_factory=dict)
-    untold_errors: list[tuple[str, str]] = field(default_factory=list)
-
-    def note_stored(self, trace_id: str, document: Mapping[str, Any]) -> None:
-        """Remembers what the document that stands now lacks: a user, what an error said."""
-        kind = merging.nameless(document)
-        if kind is not None:
-            self.without_user[trace_id] = kind
-        self.untold_errors += [(trace_id, span_id) for span_id in untold_errors(document)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +35,12 @@ class _Wanted:
 
 @dataclass(frozen=True, slots=True)
 class _Planned:
-    """A write, the document that stands after it, and the list of the tally that its trace belongs to then."""
+    """A write, the document that stands after it, and the list of the outcome that its trace belongs to then."""
 
     path: str
     write: writer.Write
     document: Mapping[str, Any]
-    tally: list[str]
+    fate: list[str]
 
 
 async def upsert(
@@ -77,28 +59,21 @@ async def upsert(
     Raises:
         StoreUnavailableError, StoreError: some captures may be written all the same.
     """
-    tally = _Tally()
+    outcome = Outcome()
     merged = merge_by_trace(captures)
     await connection.client()
 
     async def one_chunk(chunk: Sequence[FailureCapture]) -> None:
         async with connection.chunks:
-            await _upsert_chunk(connection, collection, chunk, now, tally, absent=absent, writes=writes)
+            await _upsert_chunk(connection, collection, chunk, now, outcome, absent=absent, writes=writes)
 
     await _in_chunks(one_chunk, merged, CAPTURES_PER_CHUNK)
-    return UpsertResult(
-        tally.created,
-        tally.updated,
-        tally.unchanged,
-        tally.refused,
-        tally.without_user,
-        tuple(tally.untold_errors),
-    )
+    return outcome.result()
 
 
 async def recognize(connection: Connection, collection: str, origins: Mapping[str, bytes], now: datetime) -> Recognized:
     """The traces whose documents name these origins; one read for each, of a few of its fields."""
-    known = merging.Recognition()
+    outcome, absent = Outcome(), set[str]()
     await connection.client()
     turn = Turn()
 
@@ -109,13 +84,13 @@ async def recognize(connection: Connection, collection: str, origins: Mapping[st
             for trace_id, path in paths.items():
                 await turn.shared()
                 if path not in found:
-                    known.note_absent(trace_id)
+                    absent.add(trace_id)
                 elif not reader.has_expired(found[path], now):
                     with suppress(SkippableError):  # the upsert says what is wrong with it
-                        known.note(trace_id, _decoded(found[path]), origins[trace_id])
+                        outcome.recognize(trace_id, _decoded(found[path]), origins[trace_id])
 
     await _in_chunks(one_chunk, list(origins), RECOGNIZED_PER_CHUNK)
-    return known.recognized()
+    return Recognized(outcome.result(), frozenset(absent))
 
 
 async def _in_chunks(work: Callable[[Sequence[_T]], Coroutine[Any, Any, None]], items: Sequence[_T], size: int) -> None:
@@ -134,7 +109,7 @@ async def _upsert_chunk(
     collection: str,
     captures: Sequence[FailureCapture],
     now: datetime,
-    tally: _Tally,
+    outcome: Outcome,
     *,
     absent: Collection[str],
     writes: bool,
@@ -147,7 +122,7 @@ async def _upsert_chunk(
             fitted, document = merging.fitted_document(capture)
             wanted[connection.document_path(collection, fitted.document_id)] = _Wanted(fitted, document)
         except SkippableError as error:
-            tally.refused.append((capture.trace_id, error.code))
+            outcome.refused.append((capture.trace_id, error.code))
     asked = [path for path, one in wanted.items() if one.capture.trace_id not in absent]
     patience_s = connection.timeout_s
     for delay_s in delays():
@@ -158,9 +133,9 @@ async def _upsert_chunk(
         for path, one in list(wanted.items()):
             await turn.shared()
             try:
-                plan = _plan(path, one, found.get(path), now, tally)
+                plan = _plan(path, one, found.get(path), now, outcome)
             except SkippableError as error:
-                tally.refused.append((one.capture.trace_id, error.code))
+                outcome.refused.append((one.capture.trace_id, error.code))
                 plan = None
             if plan is None:
                 del wanted[path]
@@ -168,16 +143,16 @@ async def _upsert_chunk(
                 planned.append(plan)
         if not writes:
             for plan in planned:
-                _note(plan, wanted.pop(plan.path).capture.trace_id, tally)
+                outcome.note(plan.fate, wanted.pop(plan.path).capture.trace_id, plan.document)
             return
-        for plan, outcome in zip(planned, await writer.write_all(connection, [plan.write for plan in planned]), strict=True):
-            if outcome.fate is Fate.CONFLICT:
+        for plan, written in zip(planned, await writer.write_all(connection, [plan.write for plan in planned]), strict=True):
+            if written.fate is Fate.CONFLICT:
                 continue
             trace_id = wanted.pop(plan.path).capture.trace_id
-            if outcome.fate is Fate.WRITTEN:
-                _note(plan, trace_id, tally)
+            if written.fate is Fate.WRITTEN:
+                outcome.note(plan.fate, trace_id, plan.document)
             else:
-                tally.refused.append((trace_id, outcome.reason))
+                outcome.refused.append((trace_id, written.reason))
         if wanted:
             # Somebody wrote between our read and our write: what they wrote is merged next time round.
             asked = list(wanted)
@@ -190,28 +165,21 @@ async def _upsert_chunk(
             await asyncio.sleep(delay_s)
 
 
-def _note(plan: _Planned, trace_id: str, tally: _Tally) -> None:
-    plan.tally.append(trace_id)
-    tally.note_stored(trace_id, plan.document)
-
-
-def _plan(path: str, wanted: _Wanted, stored: Any, now: datetime, tally: _Tally) -> _Planned | None:
+def _plan(path: str, wanted: _Wanted, stored: Any, now: datetime, outcome: Outcome) -> _Planned | None:
     trace_id = wanted.capture.trace_id
     if stored is None or reader.has_expired(stored, now):
         created = {**wanted.document, **merging.created_fields(now)}
         write = writer.creation(path, created) if stored is None else writer.replacement(path, created, stored.update_time)
-        return _Planned(path, write, created, tally.created)
+        return _Planned(path, write, created, outcome.created)
     if reader.text_in(stored, "fingerprint") == wanted.document["fingerprint"]:
-        tally.unchanged.append(trace_id)
-        tally.note_stored(trace_id, wanted.document)
+        outcome.note(outcome.unchanged, trace_id, wanted.document)
         return None
     facts = _decoded(stored)
     merged = merging.merged_document(wanted.capture, facts)
     if merged is None:
-        tally.unchanged.append(trace_id)
-        tally.note_stored(trace_id, facts)
+        outcome.note(outcome.unchanged, trace_id, facts)
         return None
-    return _Planned(path, writer.update(path, {**merged, "updated_at": now}, stored.update_time), merged, tally.updated)
+    return _Planned(path, writer.update(path, {**merged, "updated_at": now}, stored.update_time), merged, outcome.updated)
 
 
 def _decoded(stored: Any) -> dict[str, Any]:

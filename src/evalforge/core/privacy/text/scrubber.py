@@ -74,10 +74,10 @@ class Scrubber:
         scrubbed = []
         for raw in texts:
             if raw in apart:
-                self.redactions["path"] += apart[raw].path_count
+                self.redactions[TextKind.PATH.value] += apart[raw].path_count
                 scrubbed.append(self._replaced(apart[raw].rest, found[raw]))
             else:
-                self.redactions["encoded"] += 1
+                self.redactions[TextKind.ENCODED.value] += 1
                 scrubbed.append(UNREADABLE.format(len(raw)))
         return scrubbed
 
