@@ -186,6 +186,7 @@ EVENTS: tuple[Event, ...] = (
     Event(
         "export.written", "INFO", ("package_id", "destination", "format", "count", "sha256"), "an export package is there"
     ),
+    Event("review.changed", "INFO", ("signature", "state", "changed", "by"), "a reviewer changed what stands of a group"),
     Event("export.rewritten", "INFO", ("package_id", "destination", "erased"), "erased lines were removed from a package"),
 )
 """Every event, as documented in docs/operations.md."""

@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Any, Literal, Protocol
 
 from evalforge.core.capture import FailureCapture
+from evalforge.core.review import Review, ReviewState
 from evalforge.core.span import Span, TraceIdKind
 from evalforge.core.window import MS_PER_HOUR, Window
 
@@ -276,7 +277,10 @@ class StoredCapture:
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Which captures: all conditions hold; None means any. Times bound `started_at`, `from` inclusive, `to` exclusive."""
+    """Which captures: all conditions hold; None means any. Times bound `started_at`, `from` inclusive, `to` exclusive.
+
+    `signatures` are those of which a capture has to have one; with none in it, nothing matches.
+    """
 
     started_from: datetime | None = None
     started_to: datetime | None = None
@@ -284,6 +288,9 @@ class Selection:
     severity: str | None = None
     ml_app: str | None = None
     env: str | None = None
+    model_name: str | None = None
+    error_type: str | None = None
+    signatures: tuple[str, ...] | None = None
     limit: int | None = None
 
     def document(self) -> dict[str, Any]:
@@ -295,9 +302,45 @@ class Selection:
             "severity": self.severity,
             "ml_app": self.ml_app,
             "env": self.env,
+            "model_name": self.model_name,
+            "error_type": self.error_type,
+            "signatures": list(self.signatures) if self.signatures is not None else None,
             "limit": self.limit,
         }
         return {name: value for name, value in entries.items() if value is not None}
+
+
+SELECTED_BY = ("failure_type", "severity", "ml_app", "env", "model_name", "error_type")
+"""The fields of a capture that a `Selection` may want to equal something; nothing else but time and signature selects."""
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """A place in a listing of captures, the latest start first: right behind the capture of this start and document id."""
+
+    started_at: datetime
+    document_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Brief:
+    """What a capture is in short, for rows that stand for many: read without the rest of it."""
+
+    trace_id: str
+    signature: str
+    started_at: datetime
+    fetched_at: datetime
+    failure_type: str
+    severity: str
+    span_name: str | None
+    ml_app: str | None
+    env: str | None
+    service_name: str | None
+    model_name: str | None
+    error_type: str | None
+    status_code: int | None
+    user_hash: str | None
+    version: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -381,6 +424,12 @@ class RunRecord:
     report: Mapping[str, Any] = field(default_factory=dict)
 
 
+MAX_SIGNATURES = 2_000
+"""How many groups are told apart; a store with more of them says of the rest nothing."""
+MAX_VALUES = 200
+"""How many distinct values of a field are listed."""
+
+
 class Captures(Protocol):
     """Keeps captures; owns no fact of its own but `updated_at` and a fresh document's `processed: false`."""
 
@@ -416,12 +465,38 @@ class Captures(Protocol):
         """The capture of a trace, unless it has none or it has expired."""
         ...
 
-    def select(self, selection: Selection, *, now: datetime) -> AsyncIterator[StoredCapture]:
-        """The live captures that match, the latest start first, ties by document id; streamed."""
+    def select(self, selection: Selection, *, now: datetime, beyond: Position | None = None) -> AsyncIterator[StoredCapture]:
+        """The live captures that match, the latest start first, ties by greater document id first; streamed.
+
+        With `beyond` only those that come after that position.
+        """
         ...
 
     async def count(self, *, now: datetime) -> int:
         """How many live captures there are."""
+        ...
+
+    async def count_matching(self, selection: Selection, *, now: datetime) -> int:
+        """How many captures match, or `limit` if that is less.
+
+        A store that deletes by itself what has expired may count it until then: Firestore takes a day at most, usually.
+        """
+        ...
+
+    async def briefs(self, selection: Selection, *, now: datetime) -> Sequence[Brief]:
+        """The live captures that match in short, the latest start first; `limit` must be set."""
+        ...
+
+    async def newest_by_signature(self, *, now: datetime) -> Sequence[Brief]:
+        """The newest live capture of each signature, in short, in any order; of at most `MAX_SIGNATURES`."""
+        ...
+
+    async def first_started_at(self, signature: str, *, now: datetime) -> datetime | None:
+        """When the earliest live capture of a signature started; None where there is none."""
+        ...
+
+    async def values_of(self, field: str, *, now: datetime) -> Sequence[str]:
+        """The distinct values of one of `SELECTED_BY` among stored captures, ascending; at most `MAX_VALUES`."""
         ...
 
 
@@ -520,6 +595,22 @@ class Exports(Protocol):
         ...
 
 
+class Reviews(Protocol):
+    """Keeps what reviewers decided, a document for each group that somebody has touched."""
+
+    async def load_review(self, signature: str) -> Review:
+        """The review of a group; a fresh one, of version "", where nobody has touched it."""
+        ...
+
+    def reviews(self, state: ReviewState | None = None) -> AsyncIterator[Review]:
+        """Every stored review, or those in that state, in any order; streamed. What is none of ours is left out."""
+        ...
+
+    async def save_review(self, review: Review) -> bool:
+        """Writes the review if the stored one still has its `version`; False when somebody else was faster."""
+        ...
+
+
 class Erasures(Protocol):
     """Deletes for good, and keeps the tombstones: what was erased must not come back with the next reading."""
 
@@ -598,11 +689,11 @@ class Upkeep(Protocol):
         ...
 
 
-COLLECTIONS = ("raw_traces", "checkpoints", "dead_letters", "runs", "exports", "tombstones")
+COLLECTIONS = ("raw_traces", "groups", "checkpoints", "dead_letters", "runs", "exports", "tombstones")
 """Every collection that a store keeps, without its prefix; checkpoints hold the lease and the ids of keys too."""
 
 
-class Store(Captures, Checkpoints, DeadLetters, Runs, Exports, Erasures, Upkeep, Protocol):
+class Store(Captures, Reviews, Checkpoints, DeadLetters, Runs, Exports, Erasures, Upkeep, Protocol):
     """All that one store keeps."""
 
     async def ping(self) -> None:

@@ -21,6 +21,7 @@ from evalforge.events import configure_logging, emit
 from evalforge.garbage import collect_seldom
 from evalforge.service.access import Open
 from evalforge.service.auth import Callers, Gate
+from evalforge.service.desk import Desk
 from evalforge.service.envelope import Envelope
 from evalforge.service.health import Health
 from evalforge.service.hosts import Guard
@@ -39,6 +40,7 @@ def create_app(environment: Mapping[str, str] | None = None) -> FastAPI:
     Wrong settings do not stop it: `/health` and every run say what is wrong with them.
     """
     quotas = Quotas()
+    desk = Desk()
     runner = Runner(quotas, grace_s=one_setting("STOP_GRACE_S", 8, environment))
 
     @asynccontextmanager
@@ -48,6 +50,7 @@ def create_app(environment: Mapping[str, str] | None = None) -> FastAPI:
             emit("service.misconfigured", problems=settings.problems)
         yield
         await runner.stopped()
+        await desk.closed()
         emit("service.stopped")
 
     callers = Callers(_caller_settings(environment))
@@ -77,6 +80,7 @@ def create_app(environment: Mapping[str, str] | None = None) -> FastAPI:
     )
     app.state.settings = _settings_or_problems(environment)
     app.state.runner = runner
+    app.state.desk = desk
     app.state.health = Health(app.state.settings, quotas=quotas)
     app.state.callers = callers
     routes.add_to(app)

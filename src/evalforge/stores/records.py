@@ -12,7 +12,8 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from evalforge.core.ports import LOOKBACK, Checkpoint, Coverage, DeadLetter, Erasure, ExportPackage, Lease, RunRecord
+from evalforge.core.ports import LOOKBACK, Brief, Checkpoint, Coverage, DeadLetter, Erasure, ExportPackage, Lease, RunRecord
+from evalforge.core.review import Change, Review, ReviewState
 from evalforge.core.window import Window, epoch_ms
 from evalforge.errors import StoreError
 from evalforge.stores.fitting import CUT, cut
@@ -261,6 +262,66 @@ def erasure_of(document: Mapping[str, Any]) -> Erasure:
         trace_keys=tuple(packed[at : at + TRACE_KEY_BYTES].hex() for at in range(0, len(packed), TRACE_KEY_BYTES)),
         counts=dict(document["counts"]),
         tasks=tuple(document["tasks"]),
+    )
+
+
+def brief_of(values: Mapping[str, Any], version: Any) -> Brief:
+    """A capture in short, of `values` that a store holds for its fields; `version` is a tag, one text or several.
+
+    What somebody has put in the place of a text is left out: rows of lists must not fail for it.
+    """
+    texts = {name: value if isinstance(value, str) else None for name, value in values.items() if name in _BRIEF_TEXTS}
+    status_code = values["status_code"]
+    versions = version if isinstance(version, list) else [version]
+    return Brief(
+        trace_id=str(values["trace_id"]),
+        signature=str(values["signature"]),
+        started_at=values["started_at"],
+        fetched_at=values["fetched_at"],
+        failure_type=str(values["failure_type"]),
+        severity=str(values["severity"]),
+        status_code=status_code if isinstance(status_code, int) else None,
+        version=", ".join(one for one in versions if isinstance(one, str) and one) or None,
+        **texts,
+    )
+
+
+_BRIEF_TEXTS = ("span_name", "ml_app", "env", "service_name", "model_name", "error_type", "user_hash")
+
+
+def review_document(review: Review) -> dict[str, Any]:
+    """The stored form of a review; its version is the store's and not in it."""
+    return {
+        "signature": review.signature,
+        "state": review.state.value,
+        "assignee": review.assignee,
+        "note": review.note,
+        "resolved_at": review.resolved_at,
+        "expected_outputs": [{"trace_id": one, "text": text} for one, text in review.expected_outputs.items()],
+        "history": [
+            {
+                "at": change.at,
+                "by": change.by,
+                "what": change.what,
+                "before": change.before,
+                "after": change.after,
+                "trace_id": change.trace_id,
+            }
+            for change in review.history
+        ],
+    }
+
+
+def review_of(document: Mapping[str, Any]) -> Review:
+    """The review that `review_document` wrote."""
+    return Review(
+        signature=document["signature"],
+        state=ReviewState(document["state"]),
+        assignee=document["assignee"],
+        note=document["note"],
+        resolved_at=document["resolved_at"],
+        expected_outputs={entry["trace_id"]: entry["text"] for entry in document["expected_outputs"]},
+        history=tuple(Change(**entry) for entry in document["history"]),
     )
 
 

@@ -15,12 +15,14 @@ from typing import Any
 
 from evalforge.core.capture import FailureCapture, document_id, merge_by_trace
 from evalforge.core.ports import (
+    Brief,
     Checkpoint,
     Coverage,
     DeadLetter,
     Erasure,
     ExportPackage,
     Lease,
+    Position,
     Recognized,
     RunRecord,
     Selection,
@@ -28,14 +30,14 @@ from evalforge.core.ports import (
     StoredDocument,
     UpsertResult,
 )
+from evalforge.core.review import Review, ReviewState
 from evalforge.errors import SkippableError, StoreError
-from evalforge.stores import lossless, merging, records, sqlite_erasing, sqlite_upkeep
+from evalforge.stores import lossless, merging, records, sqlite_erasing, sqlite_reviewing, sqlite_upkeep
 from evalforge.stores.merging import Outcome
 from evalforge.stores.sqlite_file import Execute, SqliteFile
 from evalforge.stores.sqlite_rows import (
     INSERT_CAPTURE,
     UPDATE_CAPTURE,
-    column_text,
     facts_in,
     row_of,
     stored_capture,
@@ -46,7 +48,6 @@ ROWS_PER_PAGE = 200
 CAPTURES_PER_TRANSACTION = 500
 
 _PAGE = f"SELECT * FROM {{{{raw_traces}}}} WHERE {{where}} ORDER BY started_at DESC, document_id DESC LIMIT {ROWS_PER_PAGE}"  # noqa: S608
-_FILTERS = ("failure_type", "severity", "ml_app", "env")
 
 
 class SqliteStore:
@@ -99,18 +100,17 @@ class SqliteStore:
         except SkippableError as error:
             raise StoreError(f"the row {values[0]} of {self._file.path} is no capture: repair or delete it") from error
 
-    async def select(self, selection: Selection, *, now: datetime) -> AsyncIterator[StoredCapture]:
+    async def select(
+        self, selection: Selection, *, now: datetime, beyond: Position | None = None
+    ) -> AsyncIterator[StoredCapture]:
         """The live captures that match, the latest start first, ties by greater document id first; streamed.
 
         Rows that are no captures (somebody else's) are left out.
         """
-        conditions = _conditions(selection)
-        after: list[tuple[str, tuple[str, ...]]] = []
         given_count = 0
         while selection.limit is None or given_count < selection.limit:
-            clauses = [("expires_at > ?", (time_text(now),)), *conditions, *after]
-            where = " AND ".join(clause for clause, _ in clauses)
-            rows = await self._rows(_PAGE.format(where=where), [value for _, values in clauses for value in values])
+            clause, values = sqlite_reviewing.where(sqlite_reviewing.conditions_of(selection, now, beyond))
+            rows = await self._rows(_PAGE.format(where=clause), values)
             for row in rows:
                 if selection.limit is not None and given_count >= selection.limit:
                     return
@@ -122,12 +122,46 @@ class SqliteStore:
                 yield stored
             if len(rows) < ROWS_PER_PAGE:
                 return
-            after = [("(started_at, document_id) < (?, ?)", (rows[-1]["started_at"], rows[-1]["document_id"]))]
+            beyond = Position(datetime.fromisoformat(rows[-1]["started_at"]), rows[-1]["document_id"])
 
     async def count(self, *, now: datetime) -> int:
         """How many live captures there are."""
         rows = await self._rows("SELECT COUNT(*) FROM {raw_traces} WHERE expires_at > ?", (time_text(now),))
         return int(rows[0][0])
+
+    async def count_matching(self, selection: Selection, *, now: datetime) -> int:
+        """How many captures match, or `limit` if that is less."""
+        return await sqlite_reviewing.count_matching(self._file, selection, now)
+
+    async def briefs(self, selection: Selection, *, now: datetime) -> Sequence[Brief]:
+        """The live captures that match in short, the latest start first."""
+        return await sqlite_reviewing.briefs(self._file, selection, now)
+
+    async def newest_by_signature(self, *, now: datetime) -> Sequence[Brief]:
+        """The newest live capture of each signature, in short."""
+        return await sqlite_reviewing.newest_by_signature(self._file, now)
+
+    async def first_started_at(self, signature: str, *, now: datetime) -> datetime | None:
+        """When the earliest live capture of a signature started."""
+        return await sqlite_reviewing.first_started_at(self._file, signature, now)
+
+    async def values_of(self, field: str, *, now: datetime) -> Sequence[str]:
+        """The distinct values of one of `SELECTED_BY`, ascending."""
+        return await sqlite_reviewing.values_of(self._file, field, now)
+
+    # -- reviews
+
+    async def load_review(self, signature: str) -> Review:
+        """The review of a group; a fresh one where nobody has touched it."""
+        return await sqlite_reviewing.load_review(self._file, signature)
+
+    def reviews(self, state: ReviewState | None = None) -> AsyncIterator[Review]:
+        """Every stored review, or those in that state; streamed."""
+        return sqlite_reviewing.reviews(self._file, state)
+
+    async def save_review(self, review: Review) -> bool:
+        """Writes the review if the stored one still has its version."""
+        return await sqlite_reviewing.save_review(self._file, review)
 
     # -- checkpoints, lease, key ids
 
@@ -431,16 +465,3 @@ def _lease(execute: Execute, name: str) -> Lease | None:
 def _write_lease(execute: Execute, lease: Lease) -> None:
     values = (records.record_id(lease.name), lossless.dumps(records.lease_document(lease)))
     execute("INSERT OR REPLACE INTO {leases} (name, document) VALUES (?, ?)", values)
-
-
-def _conditions(selection: Selection) -> list[tuple[str, tuple[str, ...]]]:
-    conditions: list[tuple[str, tuple[str, ...]]] = []
-    for column in _FILTERS:
-        wanted = getattr(selection, column)
-        if wanted is not None:
-            conditions.append((f"{column} = ?", (column_text(wanted),)))
-    if selection.started_from is not None:
-        conditions.append(("started_at >= ?", (time_text(selection.started_from),)))
-    if selection.started_to is not None:
-        conditions.append(("started_at < ?", (time_text(selection.started_to),)))
-    return conditions

@@ -21,6 +21,7 @@ CREATE TABLE IF NOT EXISTS {raw_traces} (
     failure_type TEXT NOT NULL, severity TEXT NOT NULL, ml_app TEXT, env TEXT, expires_at TEXT NOT NULL,
     updated_at TEXT NOT NULL, processed INTEGER NOT NULL DEFAULT 0, facts TEXT NOT NULL);
 CREATE INDEX IF NOT EXISTS {by_start} ON {raw_traces} (started_at, document_id);
+CREATE TABLE IF NOT EXISTS {groups} (signature TEXT PRIMARY KEY, document TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS {dead_letters} (id TEXT PRIMARY KEY, expires_at TEXT NOT NULL, document TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS {runs} (
     id TEXT PRIMARY KEY, started_at TEXT NOT NULL, expires_at TEXT NOT NULL, document TEXT NOT NULL);
@@ -33,9 +34,16 @@ CREATE TABLE IF NOT EXISTS {tombstones} (
     saved INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, erased_at TEXT NOT NULL, epoch TEXT NOT NULL,
     document TEXT NOT NULL);
 """
+DERIVED_COLUMNS = ("signature", "model_name", "error_type")
+"""Columns of captures that SQLite itself reads out of the facts: nobody writes them, so files of any age have them."""
+_INDEXED_BY = ("signature", "failure_type", "severity", "ml_app", "env", "model_name", "error_type")
+_INDEXES = "".join(
+    f"CREATE INDEX IF NOT EXISTS {{by_{column}}} ON {{raw_traces}} ({column}, started_at, document_id, expires_at);\n"
+    for column in _INDEXED_BY
+)
 _TABLES = (
-    "raw_traces", "by_start", "dead_letters", "runs", "exports",
-    "checkpoints", "coverage", "leases", "keyring", "tombstones",
+    "raw_traces", "by_start", "groups", "dead_letters", "runs", "exports",
+    "checkpoints", "coverage", "leases", "keyring", "tombstones", *(f"by_{column}" for column in _INDEXED_BY),
 )  # fmt: skip
 # Source: https://sqlite.org/rescode.html
 _REFUSALS: Mapping[int, str] = {
@@ -144,6 +152,9 @@ class SqliteFile:
                     )
                 for statement in _SCHEMA.split(";"):
                     execute(statement)
+                _derive_columns(execute)
+                for statement in _INDEXES.split(";"):
+                    execute(statement)
                 execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
         except BaseException:
             connection.close()
@@ -184,6 +195,15 @@ class SqliteFile:
             name = getattr(error, "sqlite_errorname", type(error).__name__)
             advice = _REFUSALS.get(code, "see CAPTURE_STORE")
             raise StoreError(f"the SQLite file {self.path} refused ({name}): {advice}") from error
+
+
+def _derive_columns(execute: Execute) -> None:
+    there = {row["name"] for row in execute("PRAGMA table_xinfo({raw_traces})")}
+    for column in DERIVED_COLUMNS:
+        if column not in there:
+            # Facts that somebody has damaged have no value, and must not keep anybody from writing others.
+            value = f"CASE WHEN json_valid(facts) THEN json_extract(facts, '$.{column}') END"
+            execute(f"ALTER TABLE {{raw_traces}} ADD COLUMN {column} TEXT GENERATED ALWAYS AS ({value}) VIRTUAL")
 
 
 @contextmanager

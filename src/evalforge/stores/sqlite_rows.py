@@ -10,6 +10,7 @@ from typing import Any
 from evalforge.core.ports import StoredCapture
 from evalforge.errors import SkippableError
 from evalforge.stores import lossless, merging
+from evalforge.stores.sqlite_file import DERIVED_COLUMNS
 
 CAPTURE_COLUMNS = (
     "document_id", "trace_id", "fingerprint", "started_at", "failure_type", "severity", "ml_app", "env", "expires_at",
@@ -91,4 +92,5 @@ def stored_capture(row: sqlite3.Row) -> StoredCapture:
 
 def foreign_columns(row: sqlite3.Row) -> dict[str, Any]:
     """What others keep in a row of captures: every column that ingestion does not write, where it is set."""
-    return {name: row[name] for name in row.keys() if name not in CAPTURE_COLUMNS and row[name] is not None}  # noqa: SIM118
+    ours = {*CAPTURE_COLUMNS, *DERIVED_COLUMNS}
+    return {name: row[name] for name in row.keys() if name not in ours and row[name] is not None}  # noqa: SIM118

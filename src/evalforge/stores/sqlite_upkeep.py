@@ -33,6 +33,7 @@ class _Table:
 # Checkpoints are four tables here and one collection in Firestore: their keys are spelled, and sorted, as they are there.
 _TABLES: Mapping[str, tuple[_Table, ...]] = {
     "raw_traces": (_Table("raw_traces", "document_id"),),
+    "groups": (_Table("groups", "signature"),),
     "checkpoints": (
         _Table("coverage", "source", "coverage_"),
         _Table("keyring", "key_id", "keyring_"),
