@@ -169,6 +169,27 @@ async def one_run(settings: Settings, run_id: str) -> dict[str, Any]:
         return (await runs_shown(store, [record], now))[0]
 
 
+async def whole_signature(store: Store, given: str) -> str:
+    """The signature that begins as `given`, if one group's does; one that is whole is given back as it is.
+
+    Raises:
+        NotFoundError: no group, or several have one that begins so.
+        StoreError, StoreUnavailableError
+    """
+    if len(given) > SHORTEST_WHOLE:
+        return given
+    begun = {brief.signature for brief in await store.newest_by_signature(now=utc_now())}
+    found = [signature for signature in begun if signature.startswith(given)] if given else []
+    if len(found) != 1:
+        several = f"{len(found)} groups begin" if found else "no group begins"
+        raise NotFoundError(f"{several} with {given[:80]!a}; `evalforge groups list` shows what there is")
+    return found[0]
+
+
+SHORTEST_WHOLE = 30
+"""A text longer than this is taken for a whole signature."""
+
+
 async def erase_once(settings: Settings, *, actor: str, user_id: Json = None, trace_id: str | None = None) -> Erasure:
     """Erases what the store, and the export folders that the settings declare, hold of one user or of one trace.
 

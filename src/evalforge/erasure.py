@@ -17,6 +17,7 @@ from typing import Any
 from evalforge.core.capture import FailureCapture
 from evalforge.core.ports import DeadLetter, Erasure, Store, UpsertResult
 from evalforge.core.privacy import KeyRing, safe_trace_id, user_id_in
+from evalforge.core.review import without_traces
 from evalforge.core.span import Json, Span
 from evalforge.core.tombstones import Burial, Tombstones, trace_key
 from evalforge.errors import RequestError, SettingsError, StoreError
@@ -134,6 +135,7 @@ async def erase(
         )
         await store.save_erasure(record)
         counts[LETTERS] += await store.delete_dead_letters(new)
+        await forget_answers(store, new)
         counts[CAPTURES] += await store.delete_captures(new, user_hashes=target.user_hashes)
     earlier = [erasure async for erasure in store.erasures()]
     # Under all tombstones, so that rows which an interrupted erasure has left in files go too.
@@ -143,6 +145,21 @@ async def erase(
     await store.save_erasure(record)
     emit("erasure.finished", erasure_id=record.id, kind=record.kind, task_count=len(record.tasks), **record.counts)
     return record
+
+
+async def forget_answers(store: Store, trace_ids: Collection[str]) -> None:
+    """Takes what reviewers wrote as the right answers of these traces out of their reviews, and of the histories.
+
+    Raises:
+        StoreError, StoreUnavailableError
+    """
+    if not trace_ids:
+        return
+    async for review in store.reviews():
+        left = without_traces(review, trace_ids)
+        while left is not review and not await store.save_review(left):  # a reviewer was faster
+            review = await store.load_review(review.signature)
+            left = without_traces(review, trace_ids)
 
 
 async def _held(store: Store, target: Target, now: datetime, *, is_first: bool) -> tuple[list[str], datetime | None]:
@@ -311,6 +328,7 @@ class Guard:
             self._tombstones.add(self._own)
         traces = list(buried)
         await self.store.delete_dead_letters(traces)
+        await forget_answers(self.store, traces)
         await self.store.delete_captures(traces)
         self.kept_out_count += len(traces)
         emit("captures.kept_out", run_id=self.run_id, count=len(traces))

@@ -182,6 +182,19 @@ PACKAGE = Place(
     ),
 )
 
+GROUP = Place(
+    "`{prefix}groups`, what reviewers decided about a group of captures",
+    "until purged; the right answers of a trace until it is erased",
+    (
+        Row("signature", "a digest of what the captures have in common"),
+        Row("state resolved_at", "what a reviewer chose, and the clock"),
+        Row("assignee", "a user name, as reviewers write it", _OPERATOR),
+        Row("note", "written by reviewers; addresses, numbers and keys are taken out", _FILTERED),
+        Row("expected_outputs", "right answers by trace, written likewise", _FILTERED),
+        Row("history", "every change: when, by whom, from what to what", _OPERATOR),
+    ),
+)
+
 CHECKPOINT = Place(
     "`{prefix}checkpoints`, where a source's reading stands",
     "until replaced or purged",
@@ -289,7 +302,7 @@ LOG = Place(
     "as long as your log keeps them",
     (
         Row("trace_id span_id", "Datadog's ids; odd ones as keyed digests", _LINK),
-        Row("holder asked_by caller host", "the process, who asked or came in, and the address to listen on", _OPERATOR),
+        Row("holder asked_by by caller host", "the process, who asked or came in, and the address to listen on", _OPERATOR),
         Row("filter_gaps warning", "names of evaluators and fields", _FILTERED),
         Row(
             "run_id erasure_id package_id request_id plan window sources "
@@ -300,7 +313,7 @@ LOG = Place(
             "item_count count looked_for found written left captures dead_letters export_rows task_count raw_traces "
             "checkpoints runs exports tombstones fix documents leaking fixed removed leaks_left outdated missed arrived "
             "letters resolved failed_again gone not_found not_askable "
-            "destination format sha256 erased",
+            "destination format sha256 erased signature state changed groups",
             "codes, counts, ids that were drawn, settings that are no secrets",
             shown="all others",
         ),
@@ -315,6 +328,7 @@ PLACES = (
     PAYLOAD,
     LETTER,
     PACKAGE,
+    GROUP,
     RUN,
     CHECKPOINT,
     COVERAGE,

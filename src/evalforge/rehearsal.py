@@ -19,6 +19,7 @@ from evalforge.core.ports import (
     StoredCapture,
     UpsertResult,
 )
+from evalforge.core.review import Review, ReviewState
 
 
 class Rehearsal:
@@ -107,6 +108,14 @@ class Rehearsal:
     async def delete_dead_letters(self, trace_ids: Sequence[str]) -> int:
         """0."""
         return 0
+
+    def reviews(self, state: ReviewState | None = None) -> AsyncIterator[Review]:
+        """Every stored review."""
+        return self._store.reviews(state)
+
+    async def save_review(self, review: Review) -> bool:
+        """True."""
+        return True
 
     async def delete_expired(self, *, now: datetime) -> int:
         """0."""

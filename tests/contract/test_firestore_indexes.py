@@ -25,20 +25,23 @@ import evalforge
 from evalforge.core.ports import (
     COLLECTIONS,
     LOOKBACK,
+    SELECTED_BY,
     Checkpoint,
     Coverage,
     DeadLetter,
     Erasure,
     ExportPackage,
     Lease,
+    Position,
     RunRecord,
     Selection,
     Store,
     StoredDocument,
 )
+from evalforge.core.review import Review
 from evalforge.core.window import Window
 from evalforge.stores.firestore import FirestoreStore
-from evalforge.stores.firestore_indexes import INDEXES, SELECTED_BY
+from evalforge.stores.firestore_indexes import INDEXES, Mode
 from tests.captures import NOW, capture, captures
 from tests.contract.flaky_firestore import FlakyFirestore
 from tests.contract.index_rules import lacking, query_of
@@ -50,15 +53,16 @@ LATER = NOW + timedelta(days=30)
 
 
 def selections() -> list[Selection]:
-    """A selection for every set of conditions."""
-    values = {"datetime": NOW, "str": "x"}
+    """A selection for every set of equalities; their times, and how many signatures, vary with them."""
+    values = {"datetime": NOW, "str": "x", "tuple[str,": ("s1_x",)}
     conditions = [
         (field.name, values[str(field.type).partition(" ")[0]])
         for field in dataclasses.fields(Selection)
-        if field.name != "limit"
+        if field.name not in ("limit", "started_from", "started_to")
     ]
+    times = itertools.cycle([{}, {"started_from": NOW}, {"started_to": NOW}, {"started_from": NOW, "started_to": NOW}])
     chosen = itertools.product([False, True], repeat=len(conditions))
-    return [Selection(**dict(itertools.compress(conditions, one))) for one in chosen]  # type: ignore[arg-type]
+    return [Selection(**dict(itertools.compress(conditions, one)), **next(times), limit=3) for one in chosen]  # type: ignore[arg-type]
 
 
 TOMBSTONE = Erasure("e1", NOW, "trace", "cli", trace_keys=tuple(f"{number:032x}" for number in range(40_001)))
@@ -83,6 +87,11 @@ VALUES: dict[str, list[Any]] = {
     "key_ids": [frozenset({"u1a2b"})],
     "letters": [[DeadLetter("one", "llm_obs", "parse", "no_trace_id", {}, NOW, LATER, trace_id=capture(1).trace_id)]],
     "ids": [["two"]],
+    "beyond": [None, Position(NOW, "a")],
+    "signature": ["s1_x"],
+    "field": list(SELECTED_BY),
+    "state": [None],
+    "review": [Review("s1_x")],
     "record": [RunRecord("r1", "running", "window", "holder", "cli", NOW, LATER)],
     "run_id": ["r1"],
     "limit": [3],
@@ -93,6 +102,8 @@ VALUES: dict[str, list[Any]] = {
     "on_deleted": [None],
 }
 """What each parameter of a store's methods is given, by its name; every combination is called."""
+
+LATEST = Mode.DESCENDING
 
 METHODS = [name for name, member in vars(FirestoreStore).items() if not name.startswith("_") and inspect.isfunction(member)]
 
@@ -134,8 +145,8 @@ async def test_every_query_has_its_index_and_every_index_its_query(door: FlakyFi
     await call_everything(FirestoreStore(place.project, prefix=PREFIX, emulator_host=door.address))
     assert set(door.methods) == {"BatchGetDocuments", "BatchWrite", "RunQuery", "RunAggregationQuery"}
     queries = {query_of(query, PREFIX) for query in [*door.queries, downstream(place)]}
-    listings = [query for query in queries if query.collection == "raw_traces" and query.order[0][0] == "started_at"]
-    assert len(listings) == 2 ** len(SELECTED_BY)
+    listings = [query for query in queries if query.collection == "raw_traces" and query.order[0] == ("started_at", LATEST)]
+    assert len(listings) == 2 ** (len(SELECTED_BY) + 1)
     assert [line for query in queries for line in lacking(query, INDEXES)] == []
     for index in INDEXES:
         rest = [one for one in INDEXES if one is not index]
@@ -144,10 +155,26 @@ async def test_every_query_has_its_index_and_every_index_its_query(door: FlakyFi
 
 # -- no query escapes
 
-MAKERS = {"query_captures", "documents_by_name", "documents_by_time", "newest_documents", "count_live"}
+MAKERS = {
+    "query_captures",
+    "next_value",
+    "earliest_captures",
+    "documents_by_name",
+    "documents_by_time",
+    "newest_documents",
+    "count_live",
+    "count_matching",
+}
 CALLERS = {
     "__init__.py: select",
     "__init__.py: count",
+    "__init__.py: count_matching",
+    "reviewing.py: briefs",
+    "reviewing.py: newest_by_signature",
+    "reviewing.py: walk",
+    "reviewing.py: first_started_at",
+    "reviewing.py: values_of",
+    "reviewing.py: reviews",
     "__init__.py: dead_letter_count",
     "__init__.py: dead_letters",
     "__init__.py: recent_runs",

@@ -25,6 +25,7 @@ from evalforge.core.ports import (
 )
 from evalforge.core.privacy import KeyRing, Sanitizer
 from evalforge.core.privacy.modes import TextPolicy
+from evalforge.core.review import Review
 from evalforge.core.signals import Signal, Thresholds, find_signals
 from evalforge.core.span import Evaluation
 from evalforge.core.window import Window
@@ -84,6 +85,7 @@ WRITTEN: list[tuple[Place, set[str]]] = [
         inventory.PACKAGE,
         set(records.package_document(ExportPackage("e", NOW, "jsonl", "file", {}, 0, "", 0, "delivered"))),
     ),
+    (inventory.GROUP, set(records.review_document(Review("s1_a")))),
     (inventory.CHECKPOINT, set(records.checkpoint_document(Checkpoint("apm", Window(0, 10)), 1))),
     (inventory.COVERAGE, set(records.coverage_document(Coverage("apm", "d", NOW)))),
     (inventory.RUN, set(records.run_document(RunRecord("run_1", "running", "window", "t", "ci", NOW, NOW)))),

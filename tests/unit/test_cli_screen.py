@@ -15,7 +15,7 @@ from evalforge.cli.cards import print_card, print_page, reason
 from evalforge.cli.ingest import report_view, window_of
 from evalforge.cli.options import instant_of, selection_of
 from evalforge.cli.screen import json_lines, json_view, safe, text
-from evalforge.core.ports import StoredCapture
+from evalforge.core.ports import SELECTED_BY, StoredCapture
 from evalforge.core.signals import FailureType, Severity, Signal
 from evalforge.core.window import Window, epoch_ms
 from evalforge.errors import RequestError
@@ -281,11 +281,12 @@ def test_windows_that_cannot(began: str | None, ended: str | None, has_lookback:
 
 
 def test_a_selection_holds_what_was_given() -> None:
-    options = dict.fromkeys(("failure_type", "severity", "ml_app", "env", "since", "until"), None)
+    options = dict.fromkeys((*SELECTED_BY, "signature", "since", "until"), None)
     assert selection_of(**options, limit=3).document() == {"limit": 3}
     given_all = selection_of(
-        failure_type="toxicity", severity="high", ml_app="a", env="e", since="2026-11-20", until="2026-11-21", limit=None
-    )
+        failure_type="toxicity", severity="high", ml_app="a", env="e", model_name="m", error_type="t",
+        signature="s1_" + "a" * 32, since="2026-11-20", until="2026-11-21", limit=None,
+    )  # fmt: skip
     assert given_all.document() == {
         "started_from": "2026-11-20T00:00:00+00:00",
         "started_to": "2026-11-21T00:00:00+00:00",
@@ -293,4 +294,7 @@ def test_a_selection_holds_what_was_given() -> None:
         "severity": "high",
         "ml_app": "a",
         "env": "e",
+        "model_name": "m",
+        "error_type": "t",
+        "signatures": ["s1_" + "a" * 32],
     }

@@ -305,13 +305,19 @@ async def test_a_server_without_keys_leaves_tokens_unchecked_and_says_so(
 # -- routes ---------------------------------------------------------------------------------------------------------------
 
 ROLES = {
-    "/ingestion/run-once": Role.RUN,
-    "/ingestion/runs": Role.READ,
-    "/ingestion/runs/{run_id}": Role.READ,
-    "/exports": Role.REVIEW,
-    "/privacy/erase": Role.ERASE,
-    "/health": Open.ANYONE,
-    "/livez": Open.UNASKED,
+    "POST /ingestion/run-once": Role.RUN,
+    "GET /ingestion/runs": Role.READ,
+    "GET /ingestion/runs/{run_id}": Role.READ,
+    "GET /captures": Role.READ,
+    "GET /captures/{trace_id}": Role.READ,
+    "GET /groups": Role.READ,
+    "GET /groups/{signature}": Role.READ,
+    "PATCH /groups/{signature}": Role.REVIEW,
+    "GET /stats": Role.READ,
+    "POST /exports": Role.REVIEW,
+    "POST /privacy/erase": Role.ERASE,
+    "GET /health": Open.ANYONE,
+    "GET /livez": Open.UNASKED,
 }
 
 
@@ -319,9 +325,11 @@ def test_every_route_says_whom_it_lets_in() -> None:
     app = create_app({})
     assert routes_without_door(app.routes) == []
     told = {
-        path: operation["x-lets-in"] for path, methods in app.openapi()["paths"].items() for operation in methods.values()
+        f"{method.upper()} {path}": operation["x-lets-in"]
+        for path, methods in app.openapi()["paths"].items()
+        for method, operation in methods.items()
     }
-    assert told == {path: str(lets_in) for path, lets_in in ROLES.items()}
+    assert told == {route: str(lets_in) for route, lets_in in ROLES.items()}
 
 
 def test_a_route_that_asks_nobody_is_seen() -> None:

@@ -161,7 +161,7 @@ GOOD_EXPORTS: list[tuple[dict[str, Any], ExportRequest]] = [
                 "high",
                 "shop",
                 "prod",
-                5,
+                limit=5,
             ),
         ),
     ),

@@ -11,8 +11,10 @@ from evalforge.cli.options import run_async, selection_of, selection_options
 from evalforge.cli.screen import console, print_json, text
 from evalforge.config import Settings
 from evalforge.core.ports import Selection, StoredCapture
+from evalforge.core.review import ReviewState
 from evalforge.errors import NotFoundError
 from evalforge.exports import capture_document
+from evalforge.review import in_state
 
 DEFAULT_LIMIT = 20
 
@@ -27,12 +29,18 @@ def command() -> None:
 @click.option(
     "--limit", metavar="NUMBER", type=click.IntRange(1), default=DEFAULT_LIMIT, show_default=True, help="At most so many."
 )
+@click.option(
+    "--state",
+    metavar="STATE",
+    type=click.Choice([state.value for state in ReviewState]),
+    help=f"Only captures whose group is in this state: {', '.join(ReviewState)}.",
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line, for other programs.")
-def list_(as_json: bool, **options: Any) -> None:
+def list_(state: str | None, as_json: bool, **options: Any) -> None:
     """List captures, the latest failure first: what failed, why, and the link to its trace."""
     settings = Settings.from_environment()
     selection = selection_of(**options)
-    found, total = run_async(_selected(settings, selection))
+    found, total = run_async(_selected(settings, selection, None if state is None else ReviewState(state)))
     if as_json:
         for stored in found:
             print_json(capture_document(stored))
@@ -47,12 +55,13 @@ def list_(as_json: bool, **options: Any) -> None:
         out.print(text(f"{len(found)} shown of {total:,} in the store; --limit shows more, the options narrow.", "dim"))
 
 
-async def _selected(settings: Settings, selection: Selection) -> tuple[list[StoredCapture], int]:
+async def _selected(settings: Settings, selection: Selection, state: ReviewState | None) -> tuple[list[StoredCapture], int]:
     from evalforge import bootstrap
 
     async with bootstrap.opened_store(settings) as store:
         now = bootstrap.utc_now()
-        found = [stored async for stored in store.select(selection, now=now)]
+        narrowed = await in_state(store, selection, state, now=now)
+        found = [stored async for stored in store.select(narrowed, now=now)]
         return found, await store.count(now=now)
 
 

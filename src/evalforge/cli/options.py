@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import click
 
 from evalforge.core.ports import Selection
+from evalforge.core.review import checked_signature
 from evalforge.core.signals import FailureType, Severity
 from evalforge.errors import RequestError
 
@@ -37,6 +38,9 @@ SELECTION_OPTIONS = (
     ),
     click.option("--app", "ml_app", metavar="NAME", help="Only this LLM application."),
     click.option("--env", metavar="NAME", help="Only this environment."),
+    click.option("--model", "model_name", metavar="NAME", help="Only this model."),
+    click.option("--error", "error_type", metavar="TYPE", help="Only this type of error."),
+    click.option("--signature", metavar="GROUP", help="Only this group, as `evalforge groups list --json` tells it."),
     click.option(
         "--since", metavar="TIME", help="Failures at or after this time: 24h, 7d, 2026-11-23 or 2026-11-23T06:00:00Z."
     ),
@@ -57,6 +61,9 @@ def selection_of(
     severity: str | None,
     ml_app: str | None,
     env: str | None,
+    model_name: str | None,
+    error_type: str | None,
+    signature: str | None,
     since: str | None,
     until: str | None,
     limit: int | None,
@@ -64,7 +71,7 @@ def selection_of(
     """The selection that the options spell.
 
     Raises:
-        RequestError: a time that is none.
+        RequestError: a time, or a signature, that is none.
     """
     now = datetime.now(UTC)
     return Selection(
@@ -74,6 +81,9 @@ def selection_of(
         severity=severity,
         ml_app=ml_app,
         env=env,
+        model_name=model_name,
+        error_type=error_type,
+        signatures=None if signature is None else (checked_signature(signature.strip()),),
         limit=limit,
     )
 

@@ -324,7 +324,10 @@ class Position:
 
 @dataclass(frozen=True, slots=True)
 class Brief:
-    """What a capture is in short, for rows that stand for many: read without the rest of it."""
+    """What a capture is in short, for rows that stand for many: read without the rest of it.
+
+    `evaluator` is the one whose verdict its worst signal is, if it is one's.
+    """
 
     trace_id: str
     signature: str
@@ -338,6 +341,7 @@ class Brief:
     service_name: str | None
     model_name: str | None
     error_type: str | None
+    evaluator: str | None
     status_code: int | None
     user_hash: str | None
     version: str | None

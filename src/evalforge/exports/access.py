@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
-from evalforge.core.ports import Selection, Store, StoredCapture
+from evalforge.core.ports import SELECTED_BY, Selection, Store, StoredCapture
 from evalforge.exports.jsonl import capture_line, json_bytes
 
 MEMORY_BYTES = 16_000_000
@@ -52,7 +52,9 @@ async def user_lines(store: Store, user: OfUser, selection: Selection) -> AsyncI
 def matches(stored: StoredCapture, selection: Selection) -> bool:
     """Whether a capture has all that the selection asks, its `limit` apart."""
     document = stored.capture.to_document()
-    for name in ("failure_type", "severity", "ml_app", "env"):
+    if selection.signatures is not None and document["signature"] not in selection.signatures:
+        return False
+    for name in SELECTED_BY:
         wanted = getattr(selection, name)
         if wanted is not None and document[name] != wanted:
             return False

@@ -5,7 +5,7 @@ It asks of a store only what Firestore can do: no grouping, no distinct values b
 
 from evalforge.review.changing import change_review
 from evalforge.review.groups import Group, GroupsPage, Wanted, list_groups, one_group
-from evalforge.review.listing import CapturesPage, list_captures
+from evalforge.review.listing import CapturesPage, in_state, list_captures
 from evalforge.review.stats import Stats, failure_stats
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "Wanted",
     "change_review",
     "failure_stats",
+    "in_state",
     "list_captures",
     "list_groups",
     "one_group",

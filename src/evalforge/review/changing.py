@@ -8,6 +8,7 @@ from datetime import datetime
 from evalforge.core.ports import Selection, Store
 from evalforge.core.privacy.text.own import without_identifiers
 from evalforge.core.review import UNSET, Patch, Review, Unset, changed
+from evalforge.erasure import forget_answers
 from evalforge.errors import NotFoundError, StoreUnavailableError
 from evalforge.events import emit
 
@@ -35,8 +36,15 @@ async def change_review(store: Store, signature: str, patch: Patch, *, by: str, 
         if await store.save_review(made):
             whats = sorted({change.what for change in made.history[len(review.history) :]})
             emit("review.changed", signature=signature, state=made.state.value, changed=whats, by=by)
+            await _forget_if_erased(store, patch.trace_id, now)
             return await store.load_review(signature)
     raise StoreUnavailableError("others change this review all the time; try again", retry_after_s=1.0)
+
+
+async def _forget_if_erased(store: Store, trace_id: str | None, now: datetime) -> None:
+    """An erasure that looked at the review before it was saved did not see the right answer in it."""
+    if trace_id is not None and await store.get(trace_id, now=now) is None:
+        await forget_answers(store, [trace_id])
 
 
 async def _check_known(store: Store, signature: str, trace_id: str | None, now: datetime) -> None:

@@ -48,6 +48,7 @@ def group_document(group: Group) -> dict[str, Any]:
         "span_name": newest.span_name,
         "ml_app": newest.ml_app,
         "error_type": newest.error_type,
+        "evaluator": newest.evaluator,
         "status_code": newest.status_code,
         "count": group.count,
         "first_seen_at": group.first_seen_at,

@@ -81,10 +81,10 @@ class Door:
 
 
 class Routes:
-    """The routes of the service. There is no way to declare one without saying whom it lets in."""
+    """Routes of the service, those of `others` first. There is no way to declare one without saying whom it lets in."""
 
-    def __init__(self) -> None:
-        self.doors: list[Door] = []
+    def __init__(self, *others: Routes) -> None:
+        self.doors: list[Door] = [door for one in others for door in one.doors]
 
     def add(
         self,

@@ -19,7 +19,9 @@ from evalforge.config import Settings, one_setting
 from evalforge.errors import MissingRoleError, SettingsError
 from evalforge.events import configure_logging, emit
 from evalforge.garbage import collect_seldom
-from evalforge.service.access import Open
+from evalforge.service import review_routes
+from evalforge.service import routes as service_routes
+from evalforge.service.access import Open, Routes
 from evalforge.service.auth import Callers, Gate
 from evalforge.service.desk import Desk
 from evalforge.service.envelope import Envelope
@@ -28,10 +30,12 @@ from evalforge.service.hosts import Guard
 from evalforge.service.limits import InFlight, Sizes
 from evalforge.service.problems import Catch, problem, problem_of
 from evalforge.service.quotas import Quotas
-from evalforge.service.routes import routes
 from evalforge.service.running import Runner
 from evalforge.service.schema import SECURITY_SCHEMES
 from evalforge.service.server import Server, bound_to, listen
+
+routes = Routes(service_routes.routes, review_routes.routes)
+"""Every route there is."""
 
 
 def create_app(environment: Mapping[str, str] | None = None) -> FastAPI:

@@ -297,6 +297,32 @@ _EXPORT_FIELDS: dict[str, Callable[[str, Any], Any]] = {
     "limit": _limit,
 }
 
+SELECTION_PARSERS: dict[str, Callable[[str, Any], Any]] = {
+    **{name: parse for name, parse in _EXPORT_FIELDS.items() if name not in ("destination", "limit")},
+    "model_name": _text,
+    "error_type": _text,
+}
+"""What reads each condition that captures are selected by."""
+
+
+def parsed_fields(
+    fields: Iterable[tuple[str, Any]], parsers: Mapping[str, Callable[[str, Any], Any]], *, more: str = ""
+) -> dict[str, Any]:
+    """The value of each field that is given; null means not given, and equal repeats are one.
+
+    Raises:
+        RequestError: names the first field that is unknown (and says `more`), wrong, or at odds with another.
+    """
+    found: dict[str, tuple[str, Any]] = {}
+    for name, value in fields:
+        parse = parsers.get(name)
+        if parse is None:
+            raise RequestError(f"unknown field {_quoted(name)}; known are {', '.join(parsers)}{more}", field=name[:80])
+        if value is not None:
+            _add(found, name, name, parse(name, value))
+    return {name: value for name, (_, value) in found.items()}
+
+
 EXPORT_FIELDS = tuple(_EXPORT_FIELDS)
 """The fields of an export request: the destination's name, then the conditions of the selection."""
 

@@ -37,7 +37,12 @@ from evalforge.service.running import Runner, in_own_thread
 routes = Routes()
 
 
-def _settings(request: Request) -> Settings:
+def settings_of(request: Request) -> Settings:
+    """The settings of the service.
+
+    Raises:
+        SettingsError: they are wrong.
+    """
     settings: Settings | SettingsError = request.app.state.settings
     if isinstance(settings, SettingsError):
         raise SettingsError(settings.problems)
@@ -61,7 +66,7 @@ async def run_once(request: Request) -> Response:
     runner: Runner = request.app.state.runner
     try:
         asked = run_request(await read_fields(request))
-        run = runner.start(_settings(request), asked, _name_of(request))
+        run = runner.start(settings_of(request), asked, _name_of(request))
         if _prefers_async(request) and not asked.dry_run:
             begun = await run.first()
             if isinstance(begun, str):
@@ -94,7 +99,7 @@ def _begun_response(request: Request, run_id: str) -> Response:
 async def runs(request: Request) -> Response:
     """Lists the runs of the last 30 days that began last, without their reports."""
     try:
-        settings = _settings(request)
+        settings = settings_of(request)
         limit = runs_limit(request.query_params.multi_items())
         work = partial(bootstrap.recent_runs, settings, limit=limit)
         found = await asyncio.wrap_future(in_own_thread("history", work))
@@ -109,7 +114,7 @@ async def runs(request: Request) -> Response:
 async def one_run(request: Request, run_id: str) -> Response:
     """Shows one run: what, when, by whom, its state (`abandoned` where its process died), and its report once it ended."""
     try:
-        work = partial(bootstrap.one_run, _settings(request), run_id)
+        work = partial(bootstrap.one_run, settings_of(request), run_id)
         return json_response(await asyncio.wrap_future(in_own_thread("history", work)))
     except EvalForgeError as error:
         return problem_of(error)
@@ -137,7 +142,7 @@ def _report_response(report: RunReport) -> Response:
 async def export(request: Request) -> Response:
     """Writes the selected captures as JSON Lines into a folder that the settings declare, and records the package."""
     try:
-        settings = _settings(request)
+        settings = settings_of(request)
         asked = export_request(await read_fields(request))
         folder = dict(settings.export_destinations).get(asked.destination)
         if folder is None:
@@ -167,7 +172,7 @@ async def erase(request: Request) -> Response:
     The id stands in the body only. Asking again changes nothing more; it goes on when the caller hangs up.
     """
     try:
-        settings = _settings(request)
+        settings = settings_of(request)
         asked = erase_request(await read_body_fields(request))
         name = _name_of(request)
         actor = name if asked.actor is None else asked.actor if name == UNNAMED.name else f"{asked.actor} ({name})"

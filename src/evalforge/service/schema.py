@@ -14,7 +14,7 @@ _TRUTH = {"type": "boolean", "nullable": True}
 _TEXT = {"type": "string", "minLength": 1, "maxLength": 200}
 _TIME = {"type": "string", "format": "date-time"}
 
-_UNREADABLE = "the settings are wrong, or the store does not answer"
+UNREADABLE = "the settings are wrong, or the store does not answer"
 
 RUN_PROPERTIES: dict[str, dict[str, Any]] = {
     "lookback": {**_HOURS, "description": "hours to look back, instead of TRACE_LOOKBACK_HOURS"},
@@ -76,7 +76,8 @@ def _body(properties: dict[str, dict[str, Any]], required: list[str]) -> dict[st
     }
 
 
-def _answers(table: dict[int, str]) -> dict[int | str, dict[str, Any]]:
+def problem_answers(table: dict[int, str]) -> dict[int | str, dict[str, Any]]:
+    """The answers that are problems, by status, with what each means."""
     return {status: {"description": text, "content": {PROBLEM_TYPE: {}}} for status, text in table.items()}
 
 
@@ -86,7 +87,7 @@ SECURITY_SCHEMES: dict[str, dict[str, Any]] = {
 }
 """The credentials that callers may show; none is needed on loopback while the settings name no callers."""
 
-ANY_ANSWERS = _answers(
+ANY_ANSWERS = problem_answers(
     {
         400: "this is no HTTP request that is understood",
         414: "the address has more than 4 KiB",
@@ -94,11 +95,11 @@ ANY_ANSWERS = _answers(
         431: "there are more than 64 headers, or 16 KiB of them",
     }
 )
-CALLER_ANSWERS = _answers(
+CALLER_ANSWERS = problem_answers(
     {401: "no caller: an API key or a Google ID token is needed", 503: "too much is going on, or callers cannot be checked"}
 )
-ROLE_ANSWERS = _answers({403: "the caller has not the role that this needs"})
-BODY_ANSWERS = _answers(
+ROLE_ANSWERS = problem_answers({403: "the caller has not the role that this needs"})
+BODY_ANSWERS = problem_answers(
     {403: "the caller has not the role that this needs, or a page of another origin asked", 413: "the body has over 64 KiB"}
 )
 """What many routes may answer: every one, those that need a caller, a role, and those that take a body."""
@@ -116,7 +117,7 @@ RUN_ONCE["parameters"].append(
 RUN_ONCE_ANSWERS: dict[int | str, dict[str, Any]] = {
     200: {"description": "the run report"},
     202: {"description": "the run has begun; Location says where its state and report can be read"},
-    **_answers(
+    **problem_answers(
         {
             409: "a run is going on: holder and since say whose",
             422: "a field is unknown, out of bounds or contradictory",
@@ -130,7 +131,7 @@ _RUN_ID = {"name": "run_id", "in": "path", "required": True, "schema": {"type": 
 RUN = {"parameters": [_RUN_ID]}
 RUN_ANSWERS: dict[int | str, dict[str, Any]] = {
     200: {"description": "what ran, when, by whom, its state, and its report once it has ended"},
-    **_answers({404: "no such run, or it is older than 30 days", 503: _UNREADABLE}),
+    **problem_answers({404: "no such run, or it is older than 30 days", 503: UNREADABLE}),
 }
 RUNS = {
     "parameters": [
@@ -144,12 +145,12 @@ RUNS = {
 }
 RUNS_ANSWERS: dict[int | str, dict[str, Any]] = {
     200: {"description": "the runs that began last, the latest first, without their reports"},
-    **_answers({422: "the limit is no number from 1 to 100, or a field is unknown", 503: _UNREADABLE}),
+    **problem_answers({422: "the limit is no number from 1 to 100, or a field is unknown", 503: UNREADABLE}),
 }
 EXPORT = _body(EXPORT_PROPERTIES, ["destination"])
 EXPORT_ANSWERS: dict[int | str, dict[str, Any]] = {
     201: {"description": "the record of the package"},
-    **_answers(
+    **problem_answers(
         {
             404: "no such destination is declared",
             422: "a field is unknown or wrong",
@@ -161,7 +162,7 @@ ERASE = {name: part for name, part in _body(ERASE_PROPERTIES, []).items() if nam
 ERASE["requestBody"]["required"] = True
 ERASE_ANSWERS: dict[int | str, dict[str, Any]] = {
     200: {"description": "counts of what was erased, and tasks for a person"},
-    **_answers(
+    **problem_answers(
         {
             422: "not exactly one id, an id that names nobody, an unknown field, or an id in the URL",
             503: "the settings are wrong, PII_SALT lacks a key, or the store does not answer: send it again",

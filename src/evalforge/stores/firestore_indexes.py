@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from evalforge.core.ports import COLLECTIONS
+from evalforge.core.ports import COLLECTIONS, SELECTED_BY
 
 
 class Mode(StrEnum):
@@ -40,9 +40,6 @@ class Index:
     serves: str
 
 
-SELECTED_BY = ("failure_type", "severity", "ml_app", "env")
-"""The fields of a `ports.Selection` that a capture's own must equal."""
-
 EXPIRING = ("raw_traces", "dead_letters", "runs")
 """The collections with a TTL policy on `EXPIRY`. Tombstones must stay, and a lease that has expired is still remembered."""
 EXPIRY = "expires_at"
@@ -55,8 +52,9 @@ INDEXES = (
     # Source: https://firebase.google.com/docs/firestore/query-data/index-overview (index merging)
     *(
         Index("raw_traces", ((field, _ASCENDING), ("started_at", _DESCENDING)), f"the same, selected by `{field}`")
-        for field in SELECTED_BY
+        for field in (*SELECTED_BY, "signature")
     ),
+    Index("raw_traces", (("signature", _ASCENDING), ("started_at", _ASCENDING)), "when a group was first seen"),
     Index("raw_traces", ((EXPIRY, _ASCENDING),), "counting the captures that have not expired"),
     Index("raw_traces", (("processed", _ASCENDING),), "downstream: what it has not processed"),
     Index("raw_traces", (("user_hashes", _CONTAINS),), "erasure and access by user"),

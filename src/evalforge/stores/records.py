@@ -12,6 +12,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
+from evalforge.core.capture import evaluator_in
 from evalforge.core.ports import LOOKBACK, Brief, Checkpoint, Coverage, DeadLetter, Erasure, ExportPackage, Lease, RunRecord
 from evalforge.core.review import Change, Review, ReviewState
 from evalforge.core.window import Window, epoch_ms
@@ -265,8 +266,10 @@ def erasure_of(document: Mapping[str, Any]) -> Erasure:
     )
 
 
-def brief_of(values: Mapping[str, Any], version: Any) -> Brief:
-    """A capture in short, of `values` that a store holds for its fields; `version` is a tag, one text or several.
+def brief_of(values: Mapping[str, Any], version: Any, place: Any) -> Brief:
+    """A capture in short, of `values` that a store holds for its fields.
+
+    `version` is a tag, one text or several; `place` where its worst signal was found.
 
     What somebody has put in the place of a text is left out: rows of lists must not fail for it.
     """
@@ -280,6 +283,7 @@ def brief_of(values: Mapping[str, Any], version: Any) -> Brief:
         fetched_at=values["fetched_at"],
         failure_type=str(values["failure_type"]),
         severity=str(values["severity"]),
+        evaluator=evaluator_in(place) if isinstance(place, str) else None,
         status_code=status_code if isinstance(status_code, int) else None,
         version=", ".join(one for one in versions if isinstance(one, str) and one) or None,
         **texts,

@@ -27,6 +27,7 @@ _PATHS = {
     "status_code": "$.status_code",
     "span_name": "$.trace_payload.name",
     "version": "$.trace_payload.tags.version",
+    "place": "$.signals[0].place",
 }
 """What rows in short need beside the columns. SQLite reads it out of the facts, faster than we read them whole."""
 # S608: only the constants above are put in; values are bound.
@@ -114,13 +115,13 @@ async def values_of(file: SqliteFile, field: str, now: datetime) -> list[str]:
 
 
 def _brief_of(row: sqlite3.Row) -> Brief:
-    values = {name: row[name] for name in Brief.__slots__}
+    values = {name: row[name] for name in Brief.__slots__ if name != "evaluator"}
     values["started_at"] = datetime.fromisoformat(row["started_at"])
     values["fetched_at"] = datetime.fromisoformat(row["fetched_at"] or row["started_at"])
     version = row["version"]
     if isinstance(version, str) and version.startswith("["):
         version = json.loads(version)
-    return records.brief_of(values, version)
+    return records.brief_of(values, version, row["place"])
 
 
 # -- reviews

@@ -10,12 +10,14 @@ from datetime import datetime
 from evalforge.core.capture import FailureCapture, document_id
 from evalforge.core.ports import (
     COLLECTIONS,
+    Brief,
     Checkpoint,
     Coverage,
     DeadLetter,
     Erasure,
     ExportPackage,
     Lease,
+    Position,
     Recognized,
     RunRecord,
     Selection,
@@ -23,9 +25,10 @@ from evalforge.core.ports import (
     StoredDocument,
     UpsertResult,
 )
+from evalforge.core.review import Review, ReviewState
 from evalforge.errors import SkippableError, StoreError
 from evalforge.stores import records
-from evalforge.stores.firestore import erasing, ledger, reader, upkeep, upserting
+from evalforge.stores.firestore import erasing, ledger, reader, reviewing, upkeep, upserting
 from evalforge.stores.firestore.connection import Connection
 from evalforge.stores.firestore.ramp import Ramp
 from evalforge.stores.firestore.values import decode_fields
@@ -60,6 +63,7 @@ class FirestoreStore:
             ramp = Ramp(time.monotonic)
         self._connection = Connection(project, database, emulator_host, timeout_s, ramp)
         self._captures = f"{prefix}raw_traces"
+        self._groups = f"{prefix}groups"
         self._checkpoints = f"{prefix}checkpoints"
         self._dead_letters = f"{prefix}dead_letters"
         self._runs = f"{prefix}runs"
@@ -101,7 +105,9 @@ class FirestoreStore:
         except SkippableError as error:
             raise StoreError(f"{self._captures}/{key} is no capture: repair or delete it") from error
 
-    async def select(self, selection: Selection, *, now: datetime) -> AsyncIterator[StoredCapture]:
+    async def select(
+        self, selection: Selection, *, now: datetime, beyond: Position | None = None
+    ) -> AsyncIterator[StoredCapture]:
         """The live captures that match, the latest start first, ties by greater document id first; streamed.
 
         Documents that are no captures (somebody else's) are left out.
@@ -109,7 +115,7 @@ class FirestoreStore:
         given_count = 0
         if selection.limit is not None and selection.limit <= 0:
             return
-        async for found in reader.query_captures(self._connection, self._captures, selection):
+        async for found in reader.query_captures(self._connection, self._captures, selection, beyond):
             if reader.has_expired(found, now):
                 continue
             try:
@@ -124,6 +130,40 @@ class FirestoreStore:
     async def count(self, *, now: datetime) -> int:
         """How many live captures there are."""
         return await reader.count_live(self._connection, self._captures, now)
+
+    async def count_matching(self, selection: Selection, *, now: datetime) -> int:
+        """How many captures match, or `limit` if that is less; what has expired counts until Firestore deletes it."""
+        return await reader.count_matching(self._connection, self._captures, selection)
+
+    async def briefs(self, selection: Selection, *, now: datetime) -> Sequence[Brief]:
+        """The live captures that match in short, the latest start first; one read each."""
+        return await reviewing.briefs(self._connection, self._captures, selection, now)
+
+    async def newest_by_signature(self, *, now: datetime) -> Sequence[Brief]:
+        """The newest live capture of each signature, in short; one read each, and one for each sixteenth of them."""
+        return await reviewing.newest_by_signature(self._connection, self._captures, now)
+
+    async def first_started_at(self, signature: str, *, now: datetime) -> datetime | None:
+        """When the earliest live capture of a signature started; one read."""
+        return await reviewing.first_started_at(self._connection, self._captures, signature, now)
+
+    async def values_of(self, field: str, *, now: datetime) -> Sequence[str]:
+        """The distinct values of one of `SELECTED_BY`, ascending; one read each."""
+        return await reviewing.values_of(self._connection, self._captures, field)
+
+    # -- reviews
+
+    async def load_review(self, signature: str) -> Review:
+        """The review of a group; a fresh one where nobody has touched it."""
+        return await reviewing.load_review(self._connection, self._groups, signature)
+
+    def reviews(self, state: ReviewState | None = None) -> AsyncIterator[Review]:
+        """Every stored review, or those in that state; streamed."""
+        return reviewing.reviews(self._connection, self._groups, state)
+
+    async def save_review(self, review: Review) -> bool:
+        """Writes the review if the stored one still has its version."""
+        return await reviewing.save_review(self._connection, self._groups, review)
 
     # -- checkpoints, lease, key ids
 

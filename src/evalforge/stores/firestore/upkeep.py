@@ -6,8 +6,6 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from datetime import datetime
 from typing import Any
 
-from google.protobuf.timestamp_pb2 import Timestamp
-
 from evalforge.core.capture import FailureCapture
 from evalforge.core.ports import StoredDocument
 from evalforge.errors import StoreError
@@ -15,7 +13,7 @@ from evalforge.stores import merging
 from evalforge.stores.firestore import erasing, reader, writer
 from evalforge.stores.firestore.connection import Connection
 from evalforge.stores.firestore.values import decode_fields, plain_fields
-from evalforge.stores.firestore.writer import Fate
+from evalforge.stores.firestore.writer import Fate, update_time_of, version_text
 
 NAMES_PER_PAGE = 300
 
@@ -32,7 +30,7 @@ async def documents(
     """
     async for page in reader.documents_by_name(connection, stored_as, after=after):
         for found in page:
-            yield StoredDocument(collection, found.name.rpartition("/")[2], _decoded(found), _version(found.update_time))
+            yield StoredDocument(collection, found.name.rpartition("/")[2], _decoded(found), version_text(found.update_time))
 
 
 async def rewrite(
@@ -52,7 +50,7 @@ async def rewrite(
     await connection.client()
     _, document = merging.fitted_document(capture)
     path = connection.document_path(captures, stored.key)
-    write = writer.update(path, {**document, "updated_at": now}, _update_time(stored.version))
+    write = writer.update(path, {**document, "updated_at": now}, update_time_of(stored.version))
     [outcome] = await writer.write_all(connection, [write])
     if outcome.fate is Fate.REFUSED:
         raise StoreError(f"{connection} refused {captures}/{stored.key} ({outcome.reason})")
@@ -67,7 +65,7 @@ async def remove(connection: Connection, stored_as: str, stored: StoredDocument)
     """
     await connection.client()
     path = connection.document_path(stored_as, stored.key)
-    [outcome] = await writer.write_all(connection, [writer.deletion(path, _update_time(stored.version))])
+    [outcome] = await writer.write_all(connection, [writer.deletion(path, update_time_of(stored.version))])
     if outcome.fate is Fate.REFUSED:
         raise StoreError(f"{connection} refused {stored_as}/{stored.key} ({outcome.reason})")
     return outcome.fate is Fate.WRITTEN
@@ -96,12 +94,3 @@ def _decoded(found: Any) -> dict[str, Any]:
         return decode_fields(found.fields)
     except (TypeError, ValueError, LookupError, AttributeError):
         return plain_fields(found.fields)
-
-
-def _version(update_time: Any) -> str:
-    return f"{update_time.seconds}.{update_time.nanos:09d}"
-
-
-def _update_time(version: str) -> Timestamp:
-    seconds, _, nanos = version.partition(".")
-    return Timestamp(seconds=int(seconds), nanos=int(nanos))

@@ -16,6 +16,7 @@ from typing import Any
 
 from google.api_core import exceptions as google_errors
 from google.cloud.firestore_v1 import types
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from evalforge.errors import StoreError, StoreUnavailableError
 from evalforge.stores.firestore.connection import RETRY_AFTER_S, TRANSIENT_CODES, Connection, Turn, delays
@@ -111,6 +112,17 @@ def union(path: str, field: str, values: Iterable[str]) -> Write:
             transform.append_missing_elements.values.add().string_value = value
 
     return fill
+
+
+def version_text(update_time: Any) -> str:
+    """A document's version as text: seconds and nanoseconds of its last write."""
+    return f"{update_time.seconds}.{update_time.nanos:09d}"
+
+
+def update_time_of(version: str) -> Timestamp:
+    """The time that `version_text` wrote."""
+    seconds, _, nanos = version.partition(".")
+    return Timestamp(seconds=int(seconds), nanos=int(nanos))
 
 
 def _set(write: Any, path: str, document: Mapping[str, Any]) -> None:
