@@ -28,6 +28,7 @@ class Desk:
 
     def __init__(self) -> None:
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
         self._opening: asyncio.Lock | None = None
         self._store: Store | None = None
@@ -59,12 +60,15 @@ class Desk:
         with suppress(EvalForgeError):
             await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(self._closing.aclose(), loop))
         loop.call_soon_threadsafe(loop.stop)
+        if self._thread is not None:
+            await asyncio.to_thread(self._thread.join)
 
     def _running_loop(self) -> asyncio.AbstractEventLoop:
         with self._lock:
             if self._loop is None:
                 self._loop = asyncio.new_event_loop()
-                threading.Thread(target=self._loop.run_forever, name="desk", daemon=True).start()
+                self._thread = threading.Thread(target=_turning, args=(self._loop,), name="desk", daemon=True)
+                self._thread.start()
             return self._loop
 
     async def _opened(self, settings: Settings) -> Store:
@@ -74,3 +78,10 @@ class Desk:
             if self._store is None:
                 self._store = await self._closing.enter_async_context(bootstrap.opened_store(settings))
             return self._store
+
+
+def _turning(loop: asyncio.AbstractEventLoop) -> None:
+    try:
+        loop.run_forever()
+    finally:
+        loop.close()
