@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from evalforge.exports.examples import Example
+from evalforge.exports.jsonl import json_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,3 +33,36 @@ class Format:
     checked: str
     files: tuple[FormatFile, ...]
     needs: str | None = None
+
+
+def lines(document_of: Callable[[Example], dict[str, Any]]) -> Callable[[Iterable[Example]], Iterator[bytes]]:
+    """What writes a JSON object a line for each example."""
+
+    def render(examples: Iterable[Example]) -> Iterator[bytes]:
+        for example in examples:
+            yield json_bytes(document_of(example)) + b"\n"
+
+    return render
+
+
+def array(document_of: Callable[[Example], dict[str, Any]]) -> Callable[[Iterable[Example]], Iterator[bytes]]:
+    """What writes one JSON array, an example a line."""
+
+    def render(examples: Iterable[Example]) -> Iterator[bytes]:
+        before = b"[\n"
+        for example in examples:
+            yield before + json_bytes(document_of(example))
+            before = b",\n"
+        yield b"\n]\n" if before != b"[\n" else b"[]\n"
+
+    return render
+
+
+def without_nothing(document: dict[str, Any]) -> dict[str, Any]:
+    """The document without the keys whose value is None."""
+    return {name: value for name, value in document.items() if value is not None}
+
+
+def generated(example: Example) -> list[dict[str, str]]:
+    """The assertions that were made up, as metadata has them."""
+    return [{"kind": one.kind, "value": one.value} for one in example.assertions]
