@@ -56,9 +56,12 @@ def test_of(example: Example, *, is_graded: bool) -> dict[str, Any]:
         variables["expected_output"] = inert(example.expected_output)
         if is_graded:
             asserted.append({"type": "factuality", "value": inert(example.expected_output), "metric": "reviewed"})
-    metadata: dict[str, Any] = {"id": example.id, **{name: _flat(value) for name, value in example.metadata.items()}}
+    metadata: dict[str, Any] = {
+        "id": example.id,
+        **{_RENAMED.get(name, name): _shown(value) for name, value in example.metadata.items()},
+    }
     if example.actual_output is not None:
-        metadata["failed_output"] = inert(example.actual_output)
+        metadata["failed_output"] = _shown(example.actual_output)
     if example.split is not None:
         metadata["split"] = example.split
     return {"description": description(example), "vars": variables, "assert": asserted, "metadata": metadata}
@@ -67,11 +70,16 @@ def test_of(example: Example, *, is_graded: bool) -> dict[str, Any]:
 def description(example: Example) -> str:
     """What a test is about, in one line."""
     parts = (example.metadata.get(name) for name in ("failure_type", "ml_app", "span_name"))
-    return inert(" · ".join(str(part) for part in parts if part))
+    return str(_shown(" · ".join(str(part) for part in parts if part)))
 
 
-def _flat(value: str | int | float | bool) -> str | int | float | bool:
-    return inert(value) if isinstance(value, str) and not value.startswith("https://") else value
+_RENAMED = {"signature": "group"}
+"""promptfoo takes what is called a signature for a secret, and shows nothing of it."""
+
+
+def _shown(value: str | int | float | bool) -> str | int | float | bool:
+    """What is only shown, not rendered (promptfoo 0.121): as it is, unless it would mean something if it were."""
+    return inert(value) if isinstance(value, str) and ("{" in value or "file:" in value.lower()) else value
 
 
 def _listed(examples: Iterable[Example], *, is_graded: bool) -> Iterator[bytes]:
