@@ -150,8 +150,17 @@ async def recent_runs(settings: Settings, *, limit: int) -> list[dict[str, Any]]
         StoreError, StoreUnavailableError
     """
     async with opened_store(settings) as store:
-        now = utc_now()
-        return await runs_shown(store, await store.recent_runs(limit=limit, now=now), now)
+        return await recent_runs_in(store, limit=limit)
+
+
+async def recent_runs_in(store: Store, *, limit: int) -> list[dict[str, Any]]:
+    """The same, of a store that is open.
+
+    Raises:
+        StoreError, StoreUnavailableError
+    """
+    now = utc_now()
+    return await runs_shown(store, await store.recent_runs(limit=limit, now=now), now)
 
 
 async def one_run(settings: Settings, run_id: str) -> dict[str, Any]:
@@ -162,11 +171,20 @@ async def one_run(settings: Settings, run_id: str) -> dict[str, Any]:
         StoreError, StoreUnavailableError
     """
     async with opened_store(settings) as store:
-        now = utc_now()
-        record = await store.load_run(run_id, now=now)
-        if record is None:
-            raise NotFoundError(f"there is no run {run_id[:80]!a}; the history holds {RUN_RETENTION_DAYS} days")
-        return (await runs_shown(store, [record], now))[0]
+        return await one_run_in(store, run_id)
+
+
+async def one_run_in(store: Store, run_id: str) -> dict[str, Any]:
+    """The same, of a store that is open.
+
+    Raises:
+        NotFoundError, StoreError, StoreUnavailableError
+    """
+    now = utc_now()
+    record = await store.load_run(run_id, now=now)
+    if record is None:
+        raise NotFoundError(f"there is no run {run_id[:80]!a}; the history holds {RUN_RETENTION_DAYS} days")
+    return (await runs_shown(store, [record], now))[0]
 
 
 async def whole_signature(store: Store, given: str) -> str:

@@ -103,6 +103,10 @@ async def _ingested(store_path: Path) -> Found:
                 "CAPTURE_STORE": f"sqlite:///{store_path}",
                 # Random, so hashes of two demos do not match. Only here: a real salt has to stay the same.
                 "PII_SALT": secrets.token_urlsafe(48),
+                # By default all that people and models wrote stays closed; here an eval is to be made of it, so it is
+                # kept, scrubbed.
+                "PII_TEXT_ALLOWLIST": "input,output,prompt,response",
+                "DATADOG_RESOLVE_USERS": "true",
             }
         )
         window = Window(epoch_ms(end - timedelta(hours=24)), epoch_ms(datetime.now(UTC)))
@@ -241,7 +245,15 @@ def _print_next(out: Console, found: Found, store_path: Path) -> None:
                 f"export CAPTURE_STORE=sqlite:///{store_path}",
                 f"{program} captures list --severity critical",
                 f"{program} captures show {example}",
-                f"{program} export --out failures.jsonl",
+                f"{program} groups list",
+                f"{program} serve    # and open http://127.0.0.1:8000",
+            ),
+        ),
+        (
+            "Make an eval of them, and run it with promptfoo",
+            (
+                f"{program} export --format promptfoo --out failures",
+                "npx promptfoo@latest eval -c failures/promptfooconfig.yaml",
             ),
         ),
         (
@@ -261,8 +273,8 @@ def _print_next(out: Console, found: Found, store_path: Path) -> None:
             out.print(shown, soft_wrap=True)
     out.print(
         text(
-            "This demo hashed user ids with a random PII_SALT and threw it away. Nothing else does that: set your own, and "
-            "keep it.",
+            "This demo hashed user ids with a random PII_SALT and threw it away, and kept what was said, scrubbed "
+            "(PII_TEXT_ALLOWLIST): nothing else does that. Set your own salt, and keep it.",
             "dim",
         )
     )

@@ -33,8 +33,9 @@ from evalforge.service.quotas import Quotas
 from evalforge.service.running import Runner
 from evalforge.service.schema import SECURITY_SCHEMES
 from evalforge.service.server import Server, bound_to, listen
+from evalforge.service.web import views
 
-routes = Routes(service_routes.routes, review_routes.routes)
+routes = Routes(service_routes.routes, review_routes.routes, views.routes)
 """Every route there is."""
 
 
@@ -77,6 +78,8 @@ def create_app(environment: Mapping[str, str] | None = None) -> FastAPI:
                 callers=callers,
                 unasked_paths=routes.paths(Open.UNASKED),
                 open_paths=routes.paths(Open.ANYONE),
+                is_page=views.is_page,
+                sign_in_place=views.sign_in_place,
             ),
             Middleware(InFlight, uncounted_paths=routes.paths(Open.UNASKED, Open.ANYONE)),
         ],

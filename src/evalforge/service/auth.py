@@ -9,21 +9,23 @@ from __future__ import annotations
 
 import hmac
 import re
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from starlette.datastructures import Headers
 from starlette.requests import HTTPConnection
+from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from evalforge.config import Settings
-from evalforge.core.callers import KEY, KEY_PREFIX, Caller, Role, key_digest
+from evalforge.core.callers import KEY, KEY_PREFIX, Caller, KeyRow, Role, key_digest
 from evalforge.core.sites import is_loopback
 from evalforge.events import emit
 from evalforge.service.limits import Throttle
 from evalforge.service.oidc import SigningKeys, TokenRefusedError, Tokens
 from evalforge.service.problems import problem
+from evalforge.service.sessions import caller_in
 
 MAX_CREDENTIAL_CHARACTERS = 4096
 """Google's ID tokens have about 1,000; an API key has 47."""
@@ -105,15 +107,24 @@ class Callers:
         kinds = [name for name, there in (("api_keys", self._rows), ("oidc", self._tokens)) if there]
         return kinds or ["platform" if self._platform_checks else "loopback"]
 
-    async def identify(self, headers: Headers, server: str | None) -> Caller | Refused:
-        """Who sends a request with these headers to the address `server` (None for a socket in the file system)."""
+    @property
+    def rows(self) -> Sequence[KeyRow]:
+        """The API keys that settings know, by their digests."""
+        return self._rows
+
+    async def identify(self, headers: Headers, server: str | None, *, takes_cookie: bool = False) -> Caller | Refused:
+        """Who sends a request with these headers to the address `server` (None for a socket in the file system).
+
+        Only with `takes_cookie` a session's cookie is a credential, and only where there is no other.
+        """
         if not self.are_declared:
             return UNNAMED if self._platform_checks or server is None or is_loopback(server) else Refused("not_loopback")
         if self._is_closed:
             return Refused("misconfigured")
         credential = presented(headers)
         if isinstance(credential, Refused):
-            return credential
+            session = caller_in(headers, self._rows) if takes_cookie and credential.reason == "no_credential" else None
+            return session or credential
         if credential.text.startswith(KEY_PREFIX):
             return self._holder_of(credential.text) or Refused("unknown_key")
         if self._tokens is None:
@@ -143,12 +154,21 @@ class Gate:
     """
 
     def __init__(
-        self, app: ASGIApp, *, callers: Callers, unasked_paths: Collection[str] = (), open_paths: Collection[str] = ()
+        self,
+        app: ASGIApp,
+        *,
+        callers: Callers,
+        unasked_paths: Collection[str] = (),
+        open_paths: Collection[str] = (),
+        is_page: Callable[[str], bool] = lambda path: False,
+        sign_in_place: Callable[[str, bytes], str] = lambda path, query: "/",
     ) -> None:
         self._app = app
         self._callers = callers
         self._unasked_paths = frozenset(unasked_paths)
         self._open_paths = frozenset(open_paths)
+        self._is_page = is_page
+        self._sign_in_place = sign_in_place
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Passes the request on with its caller, or answers it: 401, or 503 when tokens cannot be checked now."""
@@ -156,10 +176,16 @@ class Gate:
             await self._app(scope, receive, send)
             return
         found: Caller | Refused | None = None
+        is_page = False
         if scope["path"] not in self._unasked_paths:
-            found = await self._callers.identify(Headers(scope=scope), _address_of(scope))
+            is_page = self._is_page(scope["path"])
+            found = await self._callers.identify(Headers(scope=scope), _address_of(scope), takes_cookie=is_page)
         if isinstance(found, Refused):
             if scope["path"] not in self._open_paths:
+                if is_page and scope["method"] == "GET" and found.reason == "no_credential":
+                    place = self._sign_in_place(scope["path"], scope["query_string"])
+                    await Response(status_code=303, headers={"Location": place})(scope, receive, send)
+                    return
                 tell_refused(scope, self._callers, found.reason)
                 await _answer(found)(scope, receive, send)
                 return

@@ -61,10 +61,16 @@ async def read_fields(request: Request) -> list[tuple[str, Any]]:
         RequestError: the body is neither empty nor a JSON object.
         TooLargeError: it has more than 64 KiB.
     """
-    return [*request.query_params.multi_items(), *_body_fields(await _body(request))]
+    return [*request.query_params.multi_items(), *_body_fields(await read_raw_body(request))]
 
 
-async def _body(request: Request) -> bytes:
+async def read_raw_body(request: Request) -> bytes:
+    """The whole body.
+
+    Raises:
+        TooLargeError: it has more than 64 KiB.
+        RequestError: the caller went away.
+    """
     received = bytearray()
     try:
         async for chunk in request.stream():
@@ -187,7 +193,7 @@ async def read_body_fields(request: Request) -> list[tuple[str, Any]]:
     """
     if request.url.query:
         raise RequestError("the query must be empty: send the id in a JSON body, since URLs are logged on the way")
-    return _body_fields(await _body(request), wants="send a JSON object")
+    return _body_fields(await read_raw_body(request), wants="send a JSON object")
 
 
 def erase_request(fields: Iterable[tuple[str, Any]]) -> EraseRequest:
