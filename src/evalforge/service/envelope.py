@@ -22,7 +22,7 @@ SECURITY_HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cross-Origin-Opener-Policy": "same-origin",
-    "Permissions-Policy": "()",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
 }
 """Set on every answer that does not say otherwise itself."""
 

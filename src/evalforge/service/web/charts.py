@@ -9,7 +9,9 @@ from markupsafe import Markup
 
 WIDTH, HEIGHT = 720, 180
 _LEFT, _BOTTOM = 36, 22
-_RECTANGLE = '<rect class="{}" x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}"><title>{}: {:,} from {}</title></rect>'
+_RECTANGLE = Markup(
+    '<rect class="{}" x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}"><title>{}: {:,} from {}</title></rect>'
+)
 
 
 def stacked(series: Mapping[str, Sequence[int]], edges: Sequence[datetime], label: str) -> Markup:
@@ -17,7 +19,7 @@ def stacked(series: Mapping[str, Sequence[int]], edges: Sequence[datetime], labe
     totals = [sum(parts) for parts in zip(*series.values(), strict=True)] if series else []
     most = _ceiling(max(totals, default=0))
     width = (WIDTH - _LEFT) / max(1, len(totals))
-    shapes: list[str] = [_grid(most)]
+    shapes = [_grid(most)]
     for at in range(len(totals)):
         y = float(HEIGHT - _BOTTOM)
         for name, parts in series.items():

@@ -47,7 +47,7 @@ def filters_of(fields: Iterable[tuple[str, str]], now: datetime) -> Filters:
     Raises:
         RequestError: names the field that is unknown or wrong.
     """
-    given = {name: value for name, value in fields if value}
+    given = {name: value for name, value in fields if value and name != "saved"}
     parsers = {**CAPTURES_FIELDS, **GROUPS_FIELDS, "window": lambda name, value: _window(value)}
     values: dict[str, Any] = parsed_fields(given.items(), parsers)
     window = values.pop("window", DEFAULT_WINDOW)

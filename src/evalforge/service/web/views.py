@@ -268,6 +268,12 @@ async def style_sheet(request: Request) -> Response:
     return Response(style(), 200, {"Cache-Control": "max-age=3600"}, "text/css")
 
 
+@_page("/favicon.ico", "No icon", lets_in=Open.UNASKED)
+async def no_icon(request: Request) -> Response:
+    """Nothing: browsers ask for it."""
+    return Response(status_code=204, headers={"Cache-Control": "max-age=86400"})
+
+
 def own_path(text: str | None) -> str:
     """`text`, if it is a path of a page of ours; else the first page's."""
     if text and text.startswith("/") and not text.startswith(("//", "/\\")) and text.isascii() and text.isprintable():
