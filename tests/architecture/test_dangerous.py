@@ -57,8 +57,19 @@ def is_switched_off(node: ast.Attribute) -> bool:
     return node.attr == "check_hostname" and isinstance(node.ctx, ast.Store)
 
 
-LOOKED_INTO = {"service/oidc.py": 1}
-"""Dangers by file that are none: a token names the key that its signature is checked with, so it is read once before."""
+LOOKED_INTO = {"service/oidc.py": 1, "service/web/rendering.py": 1}
+"""Dangers by file that are none: a token names the key that its signature is checked with, so it is read once before; pages
+are made of templates of the package alone, which escape whatever they show."""
+
+
+def test_only_files_of_the_package_become_templates() -> None:
+    source = (PACKAGE / "service" / "web" / "rendering.py").read_text()
+    assert "autoescape=True" in source
+    assert 'PackageLoader("evalforge.service.web")' in source
+    assert not any("from_string" in path.read_text() or "|safe" in path.read_text() for path in PACKAGE.rglob("*.py"))
+    templates = list((PACKAGE / "service" / "web" / "templates").glob("*.html"))
+    assert len(templates) >= 10
+    assert not any(word in path.read_text() for path in templates for word in ("safe }}", "|safe", "| safe", "autoescape"))
 
 
 def test_nothing_dangerous_is_used() -> None:

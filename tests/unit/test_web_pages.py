@@ -159,7 +159,7 @@ WRONG_FORMS: list[tuple[Any, int]] = [
 async def test_a_form_that_is_wrong_changes_nothing(pages: Pages, form: Any, status: int) -> None:
     place = f"/review/groups/{mixed()[0].signature}"
     content = {"data": form} if isinstance(form, dict) else {"content": form}
-    assert (await pages.http.post(place, **content)).status_code == status  # type: ignore[arg-type]
+    assert (await pages.http.post(place, **content)).status_code == status
     assert "history" not in await pages.text(place)
 
 
@@ -183,7 +183,8 @@ async def test_captured_text_is_shown_and_never_obeyed(tmp_path: Path, text: str
         page = await pages.text(place)
         for piece in ("<script", "<img", " onerror=alert", "</textarea><form", 'href="javascript'):
             assert piece not in page.replace("onerror=alert(1)&gt;", "")
-        assert not set(page) & set("\u202e\u200b\x00\x1b")
+        seen = re.sub(r'<option value="[^"]*"', "", page)  # what a form sends back is as it was
+        assert not set(seen) & set("\u202e\u200b\x00\x1b")
         assert "49" not in page if "7*7" in text and "captures/" in place else True
         assert not re.search(r"\sstyle=|<script|\son\w+=\"", page)
     await pages.closed()
