@@ -169,7 +169,7 @@ CALLERS = {
     "__init__.py: select",
     "__init__.py: count",
     "__init__.py: count_matching",
-    "reviewing.py: briefs",
+    "reviewing.py: _read",
     "reviewing.py: newest_by_signature",
     "reviewing.py: walk",
     "reviewing.py: first_started_at",

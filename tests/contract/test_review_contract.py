@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from evalforge.core.capture import FailureCapture, capture_of
-from evalforge.core.ports import SELECTED_BY, Brief, Position, Selection, Store
+from evalforge.core.ports import SELECTED_BY, Brief, Facets, Position, Selection, Store
 from evalforge.core.review import Change, Review, ReviewState
 from evalforge.core.signals import FailureType, Severity
 from tests.captures import NOW, RETENTION_DAYS, SITE, START_NS, sanitized_span, signal
@@ -105,6 +105,17 @@ async def test_a_capture_in_short(store: Store) -> None:
     same = set(Brief.__slots__) - {"span_name", "version", "evaluator"}
     assert {name: getattr(first, name) for name in same} == {name: document[name] for name in same}
     assert (first.span_name, first.version, first.evaluator) == ("answer", "1.2.3", "hallucination")
+
+
+async def test_what_groups_count_is_what_captures_say(store: Store) -> None:
+    await filled(store)
+    briefs = await store.briefs(Selection(limit=9), now=NOW)
+    facets = await store.facets(Selection(limit=9), now=NOW)
+    names = list(Facets.__slots__)
+    assert [[getattr(one, name) for name in names] for one in facets] == [
+        [getattr(one, name) for name in names] for one in briefs
+    ]
+    assert len(await store.facets(Selection(signatures=(briefs[0].signature,), env="prod", limit=1), now=NOW)) == 1
 
 
 async def test_the_newest_of_each_signature_and_when_it_began(store: Store) -> None:

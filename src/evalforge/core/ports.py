@@ -348,6 +348,18 @@ class Brief:
 
 
 @dataclass(frozen=True, slots=True)
+class Facets:
+    """What a group counts of each of its captures: the least that can be read of one."""
+
+    started_at: datetime
+    severity: str
+    env: str | None
+    model_name: str | None
+    user_hash: str | None
+    version: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class ExportPackage:
     """The record of one export: what was selected, how many, and the digest of the bytes.
 
@@ -489,6 +501,10 @@ class Captures(Protocol):
 
     async def briefs(self, selection: Selection, *, now: datetime) -> Sequence[Brief]:
         """The live captures that match in short, the latest start first; `limit` must be set."""
+        ...
+
+    async def facets(self, selection: Selection, *, now: datetime) -> Sequence[Facets]:
+        """The same of the captures that match as `briefs`, in the same order, but only what groups count."""
         ...
 
     async def newest_by_signature(self, *, now: datetime) -> Sequence[Brief]:

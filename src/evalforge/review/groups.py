@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from itertools import pairwise
 from typing import Any, TypeVar
 
-from evalforge.core.ports import MAX_SIGNATURES, SELECTED_BY, Brief, Selection, Store
+from evalforge.core.ports import MAX_SIGNATURES, SELECTED_BY, Brief, Facets, Selection, Store
 from evalforge.core.review import Review, ReviewState
 from evalforge.core.signals import Severity
 from evalforge.errors import NotFoundError
@@ -176,7 +176,7 @@ async def _group(store: Store, row: _Row, selection: Selection, now: datetime) -
     own = replace(selection, signatures=(signature,), limit=None)
     trend_to = selection.started_to or now
     trend_from = selection.started_from or trend_to - timedelta(days=TREND_DAYS)
-    sample = await store.briefs(replace(own, limit=SAMPLE), now=now)
+    sample = await store.facets(replace(own, limit=SAMPLE), now=now)
     count = len(sample) if len(sample) < SAMPLE else await store.count_matching(own, now=now)
     first = await store.first_started_at(signature, now=now)
     edges = edges_between(trend_from, trend_to, TREND_DAYS)
@@ -192,11 +192,11 @@ async def _group(store: Store, row: _Row, selection: Selection, now: datetime) -
         last_seen_at=row.newest.started_at,
         is_regressed=row.is_regressed,
         count=count,
-        severity=max((brief.severity for brief in sample), key=_rank, default=row.newest.severity),
-        user_count=len({brief.user_hash for brief in sample if brief.user_hash}),
-        models=_by_frequency(brief.model_name for brief in sample),
-        versions=_by_frequency(brief.version for brief in sample),
-        envs=_by_frequency(brief.env for brief in sample),
+        severity=max((one.severity for one in sample), key=_rank, default=row.newest.severity),
+        user_count=len({one.user_hash for one in sample if one.user_hash}),
+        models=_by_frequency(one.model_name for one in sample),
+        versions=_by_frequency(one.version for one in sample),
+        envs=_by_frequency(one.env for one in sample),
         is_sampled=count > len(sample),
         trend=trend,
         trend_from=trend_from,
@@ -215,8 +215,8 @@ async def counts_between(store: Store, selection: Selection, edges: Sequence[dat
     return tuple(await at_once(store.count_matching(part, now=now) for part in parts))
 
 
-def _counted(sample: Sequence[Brief], edges: Sequence[datetime]) -> tuple[int, ...]:
-    starts = [brief.started_at for brief in sample]
+def _counted(sample: Sequence[Facets], edges: Sequence[datetime]) -> tuple[int, ...]:
+    starts = [one.started_at for one in sample]
     return tuple(sum(a <= start < b for start in starts) for a, b in pairwise(edges))
 
 

@@ -13,7 +13,18 @@ from datetime import datetime
 from typing import Any
 
 from evalforge.core.capture import evaluator_in
-from evalforge.core.ports import LOOKBACK, Brief, Checkpoint, Coverage, DeadLetter, Erasure, ExportPackage, Lease, RunRecord
+from evalforge.core.ports import (
+    LOOKBACK,
+    Brief,
+    Checkpoint,
+    Coverage,
+    DeadLetter,
+    Erasure,
+    ExportPackage,
+    Facets,
+    Lease,
+    RunRecord,
+)
 from evalforge.core.review import Change, Review, ReviewState
 from evalforge.core.window import Window, epoch_ms
 from evalforge.errors import StoreError
@@ -275,7 +286,6 @@ def brief_of(values: Mapping[str, Any], version: Any, place: Any) -> Brief:
     """
     texts = {name: value if isinstance(value, str) else None for name, value in values.items() if name in _BRIEF_TEXTS}
     status_code = values["status_code"]
-    versions = version if isinstance(version, list) else [version]
     return Brief(
         trace_id=str(values["trace_id"]),
         signature=str(values["signature"]),
@@ -285,9 +295,21 @@ def brief_of(values: Mapping[str, Any], version: Any, place: Any) -> Brief:
         severity=str(values["severity"]),
         evaluator=evaluator_in(place) if isinstance(place, str) else None,
         status_code=status_code if isinstance(status_code, int) else None,
-        version=", ".join(one for one in versions if isinstance(one, str) and one) or None,
+        version=version_text(version),
         **texts,
     )
+
+
+def facets_of(values: Mapping[str, Any], version: Any) -> Facets:
+    """What a group counts of a capture, of `values` that a store holds for it."""
+    texts = {name: values[name] if isinstance(values[name], str) else None for name in ("env", "model_name", "user_hash")}
+    return Facets(values["started_at"], str(values["severity"]), version=version_text(version), **texts)
+
+
+def version_text(version: Any) -> str | None:
+    """The version that a tag tells, one text or several."""
+    versions = version if isinstance(version, list) else [version]
+    return ", ".join(one for one in versions if isinstance(one, str) and one) or None
 
 
 _BRIEF_TEXTS = ("span_name", "ml_app", "env", "service_name", "model_name", "error_type", "user_hash")

@@ -21,6 +21,7 @@ from evalforge.core.ports import (
     DeadLetter,
     Erasure,
     ExportPackage,
+    Facets,
     Lease,
     Position,
     Recognized,
@@ -136,6 +137,10 @@ class SqliteStore:
     async def briefs(self, selection: Selection, *, now: datetime) -> Sequence[Brief]:
         """The live captures that match in short, the latest start first."""
         return await sqlite_reviewing.briefs(self._file, selection, now)
+
+    async def facets(self, selection: Selection, *, now: datetime) -> Sequence[Facets]:
+        """What groups count of the live captures that match, the latest start first."""
+        return await sqlite_reviewing.facets(self._file, selection, now)
 
     async def newest_by_signature(self, *, now: datetime) -> Sequence[Brief]:
         """The newest live capture of each signature, in short."""

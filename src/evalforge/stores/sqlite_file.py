@@ -34,16 +34,27 @@ CREATE TABLE IF NOT EXISTS {tombstones} (
     saved INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, erased_at TEXT NOT NULL, epoch TEXT NOT NULL,
     document TEXT NOT NULL);
 """
-DERIVED_COLUMNS = ("signature", "model_name", "error_type")
+DERIVED_COLUMNS = {
+    "signature": "$.signature",
+    "model_name": "$.model_name",
+    "error_type": "$.error_type",
+    "user_hash": "$.user_hash",
+    "version": "$.trace_payload.tags.version",
+}
 """Columns of captures that SQLite itself reads out of the facts: nobody writes them, so files of any age have them."""
-_INDEXED_BY = ("signature", "failure_type", "severity", "ml_app", "env", "model_name", "error_type")
+_INDEXED_BY = ("failure_type", "severity", "ml_app", "env", "model_name", "error_type")
 _INDEXES = "".join(
     f"CREATE INDEX IF NOT EXISTS {{by_{column}}} ON {{raw_traces}} ({column}, started_at, document_id, expires_at);\n"
     for column in _INDEXED_BY
+) + (
+    # It holds all that groups count, so that no capture needs to be read for it.
+    "CREATE INDEX IF NOT EXISTS {by_signature} ON {raw_traces} "
+    "(signature, started_at, document_id, expires_at, severity, env, model_name, user_hash, version);"
 )
 _TABLES = (
     "raw_traces", "by_start", "groups", "dead_letters", "runs", "exports",
-    "checkpoints", "coverage", "leases", "keyring", "tombstones", *(f"by_{column}" for column in _INDEXED_BY),
+    "checkpoints", "coverage", "leases", "keyring", "tombstones", "by_signature",
+    *(f"by_{column}" for column in _INDEXED_BY),
 )  # fmt: skip
 # Source: https://sqlite.org/rescode.html
 _REFUSALS: Mapping[int, str] = {
@@ -199,10 +210,10 @@ class SqliteFile:
 
 def _derive_columns(execute: Execute) -> None:
     there = {row["name"] for row in execute("PRAGMA table_xinfo({raw_traces})")}
-    for column in DERIVED_COLUMNS:
+    for column, place in DERIVED_COLUMNS.items():
         if column not in there:
             # Facts that somebody has damaged have no value, and must not keep anybody from writing others.
-            value = f"CASE WHEN json_valid(facts) THEN json_extract(facts, '$.{column}') END"
+            value = f"CASE WHEN json_valid(facts) THEN json_extract(facts, '{place}') END"
             execute(f"ALTER TABLE {{raw_traces}} ADD COLUMN {column} TEXT GENERATED ALWAYS AS ({value}) VIRTUAL")
 
 

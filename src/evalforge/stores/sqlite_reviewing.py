@@ -12,7 +12,7 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
-from evalforge.core.ports import MAX_SIGNATURES, MAX_VALUES, SELECTED_BY, Brief, Position, Selection
+from evalforge.core.ports import MAX_SIGNATURES, MAX_VALUES, SELECTED_BY, Brief, Facets, Position, Selection
 from evalforge.core.review import Review, ReviewState
 from evalforge.stores import lossless, records
 from evalforge.stores.sqlite_file import Execute, SqliteFile
@@ -22,18 +22,19 @@ ROWS_PER_PAGE = 200
 
 _PATHS = {
     "fetched_at": f'$.fetched_at."{lossless.TIME}"',
-    "user_hash": "$.user_hash",
     "service_name": "$.service_name",
     "status_code": "$.status_code",
     "span_name": "$.trace_payload.name",
-    "version": "$.trace_payload.tags.version",
     "place": "$.signals[0].place",
 }
 """What rows in short need beside the columns. SQLite reads it out of the facts, faster than we read them whole."""
 # S608: only the constants above are put in; values are bound.
-_BRIEF = "trace_id, signature, started_at, failure_type, severity, ml_app, env, model_name, error_type, " + ", ".join(
-    f"json_extract(facts, '{path}') AS {name}" for name, path in _PATHS.items()
-)
+_COLUMNS = (
+    "trace_id", "signature", "started_at", "failure_type", "severity", "ml_app", "env", "model_name", "error_type",
+    "user_hash", "version",
+)  # fmt: skip
+_BRIEF = ", ".join((*_COLUMNS, *(f"json_extract(facts, '{path}') AS {name}" for name, path in _PATHS.items())))
+
 
 Conditions = list[tuple[str, tuple[str, ...]]]
 
@@ -41,11 +42,15 @@ Conditions = list[tuple[str, tuple[str, ...]]]
 def conditions_of(selection: Selection, now: datetime, beyond: Position | None = None) -> Conditions:
     """What rows must fulfil to match, as clauses with their values."""
     conditions: Conditions = [("expires_at > ?", (time_text(now),))]
+    is_of_one = selection.signatures is not None and len(selection.signatures) == 1
     for column in SELECTED_BY:
         wanted = getattr(selection, column)
         if wanted is not None:
-            conditions.append((f"{column} = ?", (column_text(wanted),)))
-    if selection.signatures is not None:
+            # Of one signature there are few rows: with a plus, SQLite looks up no other index than its own.
+            conditions.append((f"{'+' if is_of_one else ''}{column} = ?", (column_text(wanted),)))
+    if selection.signatures is not None and is_of_one:
+        conditions.append(("signature = ?", (column_text(selection.signatures[0]),)))
+    elif selection.signatures is not None:
         # One value, so that any number of signatures fits into a statement.
         wanted = json.dumps([column_text(signature) for signature in selection.signatures])
         conditions.append(("signature IN (SELECT value FROM json_each(?))", (wanted,)))
@@ -80,6 +85,19 @@ async def briefs(file: SqliteFile, selection: Selection, now: datetime) -> list[
         f"ORDER BY started_at DESC, document_id DESC LIMIT {selection.limit or 0:d}"
     )
     return [_brief_of(row) for row in await _fetched(file, statement, values)]
+
+
+async def facets(file: SqliteFile, selection: Selection, now: datetime) -> list[Facets]:
+    """What groups count of the rows that match, the latest start first."""
+    clause, values = where(conditions_of(selection, now))
+    statement = (
+        f"SELECT started_at, severity, env, model_name, user_hash, version FROM {{raw_traces}} WHERE {clause} "  # noqa: S608
+        f"ORDER BY started_at DESC, document_id DESC LIMIT {selection.limit or 0:d}"
+    )
+    return [
+        records.facets_of({**row, "started_at": datetime.fromisoformat(row["started_at"])}, _version_in(row))
+        for row in await _fetched(file, statement, values)
+    ]
 
 
 async def newest_by_signature(file: SqliteFile, now: datetime) -> list[Brief]:
@@ -118,10 +136,12 @@ def _brief_of(row: sqlite3.Row) -> Brief:
     values = {name: row[name] for name in Brief.__slots__ if name != "evaluator"}
     values["started_at"] = datetime.fromisoformat(row["started_at"])
     values["fetched_at"] = datetime.fromisoformat(row["fetched_at"] or row["started_at"])
+    return records.brief_of(values, _version_in(row), row["place"])
+
+
+def _version_in(row: sqlite3.Row) -> Any:
     version = row["version"]
-    if isinstance(version, str) and version.startswith("["):
-        version = json.loads(version)
-    return records.brief_of(values, version, row["place"])
+    return json.loads(version) if isinstance(version, str) and version.startswith("[") else version
 
 
 # -- reviews

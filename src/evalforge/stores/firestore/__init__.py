@@ -16,6 +16,7 @@ from evalforge.core.ports import (
     DeadLetter,
     Erasure,
     ExportPackage,
+    Facets,
     Lease,
     Position,
     Recognized,
@@ -138,6 +139,10 @@ class FirestoreStore:
     async def briefs(self, selection: Selection, *, now: datetime) -> Sequence[Brief]:
         """The live captures that match in short, the latest start first; one read each."""
         return await reviewing.briefs(self._connection, self._captures, selection, now)
+
+    async def facets(self, selection: Selection, *, now: datetime) -> Sequence[Facets]:
+        """What groups count of the live captures that match, the latest start first; one read each."""
+        return await reviewing.facets(self._connection, self._captures, selection, now)
 
     async def newest_by_signature(self, *, now: datetime) -> Sequence[Brief]:
         """The newest live capture of each signature, in short; one read each, and one for each sixteenth of them."""

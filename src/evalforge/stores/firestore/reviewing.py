@@ -6,14 +6,14 @@ Firestore neither groups nor tells distinct values, but an index can be walked f
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 from itertools import pairwise
-from typing import Any
+from typing import Any, TypeVar
 
-from evalforge.core.ports import MAX_SIGNATURES, MAX_VALUES, SELECTED_BY, Brief, Selection
+from evalforge.core.ports import MAX_SIGNATURES, MAX_VALUES, SELECTED_BY, Brief, Facets, Selection
 from evalforge.core.review import Review, ReviewState
 from evalforge.errors import StoreError
 from evalforge.stores import records
@@ -31,17 +31,38 @@ _LANES = ("", *(f"s1_{digit:x}" for digit in range(1, 16)), None)
 """Where walks of the signatures begin and end: they are digests, so each finds about as many, all at the same time."""
 
 
+_FACETS = ("started_at", "expires_at", "severity", "env", "model_name", "user_hash", "trace_payload.tags.version")
+
+_T = TypeVar("_T")
+
+
 async def briefs(connection: Connection, collection: str, selection: Selection, now: datetime) -> list[Brief]:
     """The live captures that match in short, the latest start first."""
-    found: list[Brief] = []
+    return await _read(connection, collection, selection, now, _FIELDS, _brief_of)
+
+
+async def facets(connection: Connection, collection: str, selection: Selection, now: datetime) -> list[Facets]:
+    """What groups count of the live captures that match, the latest start first."""
+    return await _read(connection, collection, selection, now, _FACETS, _facets_of)
+
+
+async def _read(
+    connection: Connection,
+    collection: str,
+    selection: Selection,
+    now: datetime,
+    fields: Sequence[str],
+    made_of: Callable[[Any], _T | None],
+) -> list[_T]:
+    found: list[_T] = []
     limit = selection.limit or 0
     per_page = max(1, min(limit, reader.BRIEFS_PER_PAGE))
     if limit <= 0:
         return found
-    async for document in reader.query_captures(connection, collection, selection, fields=_FIELDS, per_page=per_page):
-        brief = None if reader.has_expired(document, now) else _brief_of(document)
-        if brief is not None:
-            found.append(brief)
+    async for document in reader.query_captures(connection, collection, selection, fields=fields, per_page=per_page):
+        made = None if reader.has_expired(document, now) else made_of(document)
+        if made is not None:
+            found.append(made)
         if len(found) == limit:
             break
     return found
@@ -97,16 +118,28 @@ async def values_of(connection: Connection, collection: str, field: str) -> list
     return found
 
 
+def _facets_of(document: Any) -> Facets | None:
+    try:
+        values = decode_fields(document.fields)
+        return records.facets_of({**dict.fromkeys(_FACETS), **values}, _version_in(values))
+    except (TypeError, ValueError, LookupError, AttributeError):
+        return None
+
+
+def _version_in(values: Mapping[str, Any]) -> Any:
+    payload = values.get("trace_payload")
+    tags = payload.get("tags") if isinstance(payload, dict) else None
+    return tags.get("version") if isinstance(tags, dict) else None
+
+
 def _brief_of(document: Any) -> Brief | None:
     """The capture in short; None for a document of somebody else's."""
     try:
         values = decode_fields(document.fields)
         payload = values.get("trace_payload")
-        payload = payload if isinstance(payload, dict) else {}
-        tags = payload.get("tags")
-        version = tags.get("version") if isinstance(tags, dict) else None
+        name = payload.get("name") if isinstance(payload, dict) else None
         place = values["signals"][0]["place"]
-        return records.brief_of({**dict.fromkeys(_FIELDS), **values, "span_name": payload.get("name")}, version, place)
+        return records.brief_of({**dict.fromkeys(_FIELDS), **values, "span_name": name}, _version_in(values), place)
     except (TypeError, ValueError, LookupError, AttributeError):
         return None
 
