@@ -42,7 +42,7 @@ HOSTILE = [
 ]
 
 
-def hostile_capture(text: str) -> Any:
+def hostile_capture(text: str, number: int = 1) -> Any:
     payload = {
         "name": text,
         "input": {"messages": [{"role": text, "content": text, "tool_calls": [{"name": text, "arguments": {text: text}}]}]},
@@ -52,7 +52,7 @@ def hostile_capture(text: str) -> Any:
         "tags": {"version": text},
     }
     return one(
-        1, name=text, ml_app=text, env=text, model_name=text, model_provider=text, service_name=text, error_type=text,
+        number, name=text, ml_app=text, env=text, model_name=text, model_provider=text, service_name=text, error_type=text,
         payload=payload, failure_type=FailureType.TOXICITY, user_hash="u1a2b_" + "1" * 32,
     )  # fmt: skip
 
