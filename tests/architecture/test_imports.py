@@ -32,6 +32,7 @@ RANKS = {
     "sources": 3,
     "stores": 3,
     "exports": 3,
+    "webhook": 3,
     "bootstrap": 4,
     "inventory": 4,
     "service": 5,
