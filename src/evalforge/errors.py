@@ -96,7 +96,7 @@ class StoreError(FatalError):
 class DestinationRefusedError(FatalError):
     """A webhook refused what was sent, or it may not be called: a redirect, a 4xx, an address that is not public."""
 
-    exit_code = 10
+    exit_code = 12
     http_status = 502
     code = "destination_refused"
 
@@ -159,7 +159,7 @@ class ErasedMeanwhileError(RetriableError):
 class DestinationUnavailableError(RetriableError):
     """A webhook did not answer, or said that it cannot now; it was tried several times."""
 
-    exit_code = 11
+    exit_code = 13
     http_status = 502
     code = "destination_unavailable"
 

@@ -16,7 +16,10 @@ from urllib.parse import urlsplit
 
 from evalforge.core.sites import is_loopback
 
-URL_WANTS = "an https URL without user name and fragment; http only on loopback"
+URL_WANTS = (
+    "an https URL without user name and fragment whose host has public addresses only (http and any port on loopback, for "
+    "trials), or projects/P/secrets/S/versions/V"
+)
 KEYS_WANTED = (
     "whsec_ and 24 to 64 random bytes in base64, or several such secrets separated by spaces, newest first, or "
     "projects/P/secrets/S/versions/V; make one with: python3 -c \"import base64, secrets; print('whsec_' + "
@@ -24,7 +27,9 @@ KEYS_WANTED = (
 )
 MAX_URL = 2_000
 
-_HOST = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9.\-]{0,251}[A-Za-z0-9])?|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
+HOST = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9.\-]{0,251}[A-Za-z0-9])?|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
+"""A plain host, and maybe a port: nothing in which two readers of a URL could see two hosts."""
+
 _PLAIN_URL = re.compile(r"[\x21-\x7e]{1,2000}")
 _SECRET_PREFIX = "whsec_"  # noqa: S105 - what every secret begins with
 _SECRET_BYTES = range(24, 65)
@@ -75,7 +80,7 @@ def validated_webhook_url(url: str) -> str:
         raise ValueError("it must begin with https:// and name a host")
     if "@" in parts.netloc or "#" in url:
         raise ValueError("it must have no user name and no fragment")
-    if _HOST.fullmatch(parts.netloc) is None:
+    if HOST.fullmatch(parts.netloc) is None:
         raise ValueError("its host must be a plain name or address, without a dot at its end")
     if parts.scheme == "http" and not is_loopback(host):
         raise ValueError("http is for loopback only: what is sent would travel in the clear")
