@@ -12,12 +12,18 @@ from typing import Any
 from evalforge.completeness import CompletenessReport, Pair, audit_completeness
 from evalforge.config import EMULATOR_PROJECT, Settings
 from evalforge.core.plans import AskedWindow, Plan, SinceLast
-from evalforge.core.ports import DeadLetter, Erasure, FilterMode, Source, Store
+from evalforge.core.ports import DeadLetter, Erasure, FilterMode, Receiver, Source, Store
 from evalforge.core.privacy import KeyRing, Sanitizer
 from evalforge.core.span import Json
 from evalforge.core.tombstones import Tombstones
 from evalforge.core.window import MS_PER_HOUR, Window
-from evalforge.credentials import DatadogKeys, datadog_keys_may_change, resolve_datadog_keys, resolve_key_ring
+from evalforge.credentials import (
+    DatadogKeys,
+    datadog_keys_may_change,
+    resolve_datadog_keys,
+    resolve_key_ring,
+    resolve_review_webhook,
+)
 from evalforge.dead_letters import Filter, Replay, matching, purge_letters, replay_letters
 from evalforge.erasure import Packages, PackagesErased, Target, erase, needs_ring, trace_target, user_target
 from evalforge.errors import NotFoundError
@@ -39,7 +45,9 @@ from evalforge.runs import (
 )
 from evalforge.sources.datadog.client import DatadogClient
 from evalforge.sources.datadog.reading import DatadogSource
+from evalforge.telling import Audience
 from evalforge.upkeep import AuditReport, audit, purge
+from evalforge.webhook import Webhook
 
 
 def utc_now() -> datetime:
@@ -98,7 +106,21 @@ async def ingest_once(
             on_begun=on_begun,
             on_page=on_page,
             enriched_from=apm,
+            audience=_audience_of(settings),
         )
+
+
+def _audience_of(settings: Settings) -> Audience | None:
+    """Whom a run tells of groups; its webhook is read and made once there is something to tell."""
+    if settings.review_webhook_url is None:
+        return None
+
+    async def opened() -> Receiver:
+        access = await resolve_review_webhook(settings)
+        assert access is not None
+        return Webhook(access.url, access.secret)
+
+    return Audience(opened, settings.review_base_url)
 
 
 async def backfill_once(

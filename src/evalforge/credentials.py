@@ -14,11 +14,14 @@ from typing import Any
 from evalforge.config import SETTINGS, Settings
 from evalforge.config.values import Secret, salt_problem
 from evalforge.core.privacy import KeyRing
+from evalforge.core.webhooks import signing_keys, validated_webhook_url
 from evalforge.errors import CredentialsError, SettingsError
 
 SECRET_TIMEOUT_S = 5.0
 SCOPES = ("https://www.googleapis.com/auth/cloud-platform",)
 _UNAVAILABLE = "secret_manager_unavailable"
+_SEVERAL = frozenset({"PII_SALT", "REVIEW_WEBHOOK_SECRET"})
+"""The settings that may hold several keys."""
 # How gRPC reports that the credentials themselves failed while a call was being made.
 _PLUGIN_FAILED = "metadata from plugin"
 
@@ -84,6 +87,38 @@ def key_ring_of(text: str) -> KeyRing:
     return KeyRing(tuple(part.encode() for part in text.split()))
 
 
+@dataclass(frozen=True, slots=True)
+class WebhookAccess:
+    """Where events are posted, and what they are signed with; repr hides both, since such URLs often hold a secret."""
+
+    url: str = field(repr=False)
+    secret: str = field(repr=False)
+
+
+async def resolve_review_webhook(settings: Settings) -> WebhookAccess | None:
+    """The webhook of the settings, read from Secret Manager where they hold references; None when there is none.
+
+    Raises:
+        SettingsError: one of the two is not set, or a secret holds no such thing.
+        CredentialsError: Secret Manager did not give one.
+    """
+    url, secret = settings.review_webhook_url, settings.review_webhook_secret
+    if url is None and secret is None:
+        return None
+    wanted = {"REVIEW_WEBHOOK_URL": url, "REVIEW_WEBHOOK_SECRET": secret}
+    missing = [name for name, value in wanted.items() if value is None]
+    if missing:
+        raise SettingsError([f"{name}: got nothing; wants {_wants(name)}" for name in missing])
+    found = await asyncio.gather(*(_value(name, value, settings) for name, value in wanted.items() if value is not None))
+    access = WebhookAccess(*found)
+    for name, check, text in zip(wanted, (validated_webhook_url, signing_keys), found, strict=True):
+        try:
+            check(text)
+        except ValueError as wrong:
+            raise SettingsError(f"{name}: what its secret holds does not fit ({wrong}); wants {_wants(name)}") from None
+    return access
+
+
 def _wants(name: str) -> str:
     return next(setting.wants for setting in SETTINGS if setting.name == name)
 
@@ -92,8 +127,8 @@ async def _value(name: str, secret: Secret, settings: Settings) -> str:
     if not secret.is_reference:
         return secret.reveal()
     value = await _secret_manager_value(name, secret.reveal(), settings.secret_manager_endpoint)
-    # People store a ring of keys one a line; any space between them counts as one.
-    text = " ".join(value.split()) if name == "PII_SALT" else value.strip()
+    # People store several keys one a line; any space between them counts as one.
+    text = " ".join(value.split()) if name in _SEVERAL else value.strip()
     if not text or any(ord(character) < 32 or ord(character) > 126 for character in text):
         raise CredentialsError(f"{name}: the secret holds no printable ASCII text", code="secret_unusable")
     return text

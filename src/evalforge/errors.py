@@ -5,13 +5,15 @@ EvalForgeError
 │   ├── SettingsError          a setting is missing or wrong
 │   ├── CredentialsError       a secret could not be read
 │   ├── SourceRefusedError     Datadog refused the keys or the request
-│   └── StoreError             the store refused for good (schema, permission, key ring)
+│   ├── StoreError             the store refused for good (schema, permission, key ring)
+│   └── DestinationRefusedError a webhook did not take it, or may not be called
 ├── RetriableError             the same call may succeed after `retry_after_s`
 │   ├── SourceUnavailableError Datadog is down or unreachable beyond the retry budget
 │   ├── QuotaExhaustedError    Datadog's rate limit does not reset within the retry budget
 │   ├── StoreUnavailableError  the store did not answer in time
 │   ├── RunInProgressError     another run holds the lease
-│   └── ErasedMeanwhileError   what was being exported was erased meanwhile
+│   ├── ErasedMeanwhileError   what was being exported was erased meanwhile
+│   └── DestinationUnavailableError a webhook did not answer, however often it was tried
 ├── SkippableError             this one item only: it becomes a dead letter, the run goes on
 └── RequestError               the caller's mistake: the request must change
     ├── NotFoundError          what the request names does not exist
@@ -91,6 +93,14 @@ class StoreError(FatalError):
     code = "store_refused"
 
 
+class DestinationRefusedError(FatalError):
+    """A webhook refused what was sent, or it may not be called: a redirect, a 4xx, an address that is not public."""
+
+    exit_code = 12
+    http_status = 502
+    code = "destination_refused"
+
+
 class RetriableError(EvalForgeError):
     """The same call may succeed later. `retry_after_s` is how many seconds to wait, or None when nobody knows."""
 
@@ -144,6 +154,14 @@ class ErasedMeanwhileError(RetriableError):
     exit_code = 8
     http_status = 503
     code = "erased_meanwhile"
+
+
+class DestinationUnavailableError(RetriableError):
+    """A webhook did not answer, or said that it cannot now; it was tried several times."""
+
+    exit_code = 13
+    http_status = 502
+    code = "destination_unavailable"
 
 
 class SkippableError(EvalForgeError):

@@ -123,6 +123,13 @@ EVENTS: tuple[Event, ...] = (
         ("run_id", "looked_for", "found", "written", "left"),
         "APM was asked by span id what errors said",
     ),
+    Event("telling.finished", "INFO", ("run_id", "told", "untold"), "the webhook took events about groups"),
+    Event(
+        "telling.failed",
+        "WARNING",
+        ("run_id", "code", "retry_after_s", "told", "untold"),
+        "the webhook did not take an event about a group; the next run tries again",
+    ),
     Event("second_net.hit", "WARNING", ("run_id", "trace_id", "count"), "the second net closed what the sanitizer had left"),
     Event(
         "audit.finished",

@@ -211,6 +211,16 @@ COVERAGE = Place(
     (Row("source query_digest saved_at from_ms to_ms", "of evalforge's own making"),),
 )
 
+TOLD = Place(
+    "`{prefix}checkpoints`, what the webhook was told of groups",
+    "until purged",
+    (
+        Row("origin", "drawn"),
+        Row("signatures regressed", "digests of what the captures of a group have in common"),
+        Row("resolved_at", "when a reviewer had resolved those that regressed"),
+    ),
+)
+
 RUN = Place(
     "`{prefix}runs`, the record of a run",
     f"{RUN_RETENTION_DAYS} days after `started_at`",
@@ -281,7 +291,22 @@ REPORT = Place(
         Row("items captures dead_letters expired request_count retry_count", "counted"),
         Row("sources filter_gaps warnings", "codes and counts; names of evaluators and fields", _FILTERED),
         Row("user_hash", "whether users are hashed, and how many were looked up"),
+        Row("telling", "how many events the webhook took, and how many are still to be told"),
         Row("error_detail", "how many errors were asked of APM, and what came of it"),
+    ),
+)
+
+NOTICE = Place(
+    "an event that REVIEW_WEBHOOK_URL is told of a group (not stored)",
+    "as long as whoever receives it keeps it",
+    (
+        Row("type id at link", "codes of evalforge's, a digest, the clock, and REVIEW_BASE_URL"),
+        Row("group signature", "a digest of what the captures have in common"),
+        Row("failure_type severity count state", "judged, counted, and what a reviewer chose"),
+        Row("first_seen_at last_seen_at", "starts of spans"),
+        Row(
+            "title ml_app env", "names of the application, the environment and the error's class, by their rules", _FILTERED
+        ),
     ),
 )
 
@@ -312,7 +337,7 @@ LOG = Place(
             "fetched healthy failing rejected created updated unchanged refused kept_out expired request_count retry_count "
             "item_count count looked_for found written left captures dead_letters export_rows task_count raw_traces "
             "checkpoints runs exports tombstones fix documents leaking fixed removed leaks_left outdated missed arrived "
-            "letters resolved failed_again gone not_found not_askable "
+            "told untold letters resolved failed_again gone not_found not_askable "
             "destination format sha256 erased signature state changed groups",
             "codes, counts, ids that were drawn, settings that are no secrets",
             shown="all others",
@@ -332,11 +357,13 @@ PLACES = (
     RUN,
     CHECKPOINT,
     COVERAGE,
+    TOLD,
     LEASE,
     RING,
     TOMBSTONE,
     EXPORT_LINE,
     REPORT,
+    NOTICE,
     COMPLETENESS,
     LOG,
 )

@@ -22,6 +22,7 @@ from evalforge.core.ports import (
     Lease,
     RunRecord,
     Store,
+    Told,
 )
 from evalforge.core.window import Window
 from evalforge.errors import SkippableError, StoreError
@@ -237,6 +238,7 @@ async def fill(store: Store) -> None:
     await store.save_checkpoint(Checkpoint("llm_obs", Window(0, 1)), fence=1)
     await store.save_checkpoint(Checkpoint("apm", Window(0, 1)), fence=1)
     await store.save_coverage(Coverage("apm", "d", NOW, (Window(0, 1),)))
+    await store.save_told(Told("0a1b", frozenset({"s1_told"}), {"s1_again": NOW}))
     await store.save_run(RunRecord("run_1", "running", "window", "host", "ci", NOW, LATER))
     await store.acquire_lease(Lease("ingestion", "host", "token", NOW, LATER), now=NOW)
     await store.remember_key_ids(frozenset({"1a2b", "3c4d"}))
@@ -260,7 +262,7 @@ async def test_every_document_of_every_collection_is_given(store: Store) -> None
     assert [one.document["erased_count"] for one in found["exports"]] == [4]
     assert [one.document["user_hashes"] for one in found["tombstones"]] == [[ANN]]
     texts = repr([one.document for one in found["checkpoints"]])
-    assert all(word in texts for word in ("llm_obs", "apm", "host", "token", "1a2b", "3c4d"))
+    assert all(word in texts for word in ("llm_obs", "apm", "host", "token", "1a2b", "3c4d", "s1_told"))
     for documents in found.values():
         keys = [one.key for one in documents]
         assert keys == sorted(set(keys))

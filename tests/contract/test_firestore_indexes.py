@@ -37,6 +37,7 @@ from evalforge.core.ports import (
     Selection,
     Store,
     StoredDocument,
+    Told,
 )
 from evalforge.core.review import Review
 from evalforge.core.window import Window
@@ -82,6 +83,7 @@ VALUES: dict[str, list[Any]] = {
     "checkpoint": [Checkpoint("llm_obs", Window(0, 1))],
     "fence": [1],
     "coverage": [Coverage("llm_obs", "digest", NOW)],
+    "told": [Told("0a", frozenset({"s1_x"}), {"s1_y": NOW})],
     "lease": [Lease("run", "holder", "token", NOW, LATER)],
     "name": ["run"],
     "key_ids": [frozenset({"u1a2b"})],

@@ -24,6 +24,7 @@ from evalforge.core.ports import (
     Selection,
     Store,
     StoredCapture,
+    Told,
     UpsertResult,
 )
 from evalforge.core.signals import FailureType, Severity
@@ -455,6 +456,21 @@ async def test_coverage_comes_back(store: Store) -> None:
         await store.save_coverage(saved)
     assert await store.load_coverage("llm_obs") == coverage
     assert await store.load_coverage("apm") is None
+
+
+def signature(number: int) -> str:
+    return f"s1_{number:032x}"
+
+
+async def test_what_was_told_comes_back(store: Store) -> None:
+    assert await store.load_told() is None
+    full = Told("0a1b", frozenset(map(signature, range(2_000))), {signature(number): NOW for number in range(50)})
+    for told in (Told("0a1b"), full, dataclasses.replace(full, regressions={})):
+        await store.save_told(told)
+        assert await store.load_told() == told
+    assert await store.load_checkpoints("groups", [LOOKBACK]) == {}
+    await store.purge()
+    assert await store.load_told() is None
 
 
 def lease(holder: str, now: datetime = NOW) -> Lease:

@@ -6,6 +6,7 @@ import dataclasses
 from collections import Counter
 from typing import Any
 
+import orjson
 import pytest
 
 from evalforge import inventory
@@ -22,6 +23,7 @@ from evalforge.core.ports import (
     Lease,
     RunRecord,
     StoredCapture,
+    Told,
 )
 from evalforge.core.privacy import KeyRing, Sanitizer
 from evalforge.core.privacy.modes import TextPolicy
@@ -35,8 +37,10 @@ from evalforge.ingest import DEAD_LETTER_RETENTION_DAYS
 from evalforge.inventory import PLACES, Personal, Place
 from evalforge.runs import RunReport
 from evalforge.stores import records
+from evalforge.telling import event_body
 from tests.captures import NOW, capture
 from tests.spans import span
+from tests.unit.test_telling import group
 
 CAPTURE = capture()
 STORED = CAPTURE.to_document()
@@ -72,6 +76,13 @@ def report() -> dict[str, Any]:
     return RunReport("run_1", "window", "t", "ci", Window(0, 10), NOW, "scan", False).document()
 
 
+def notice() -> dict[str, Any]:
+    """What a webhook is told of a group."""
+    body = event_body("group.first_seen", "evt_1", group(), at=NOW, base_url="https://evalforge.example.com")
+    told: dict[str, Any] = orjson.loads(body)
+    return told
+
+
 WRITTEN: list[tuple[Place, set[str]]] = [
     (inventory.CAPTURE, {*STORED, "document_id", "updated_at", "processed"}),
     (inventory.SIGNAL, set(STORED["signals"][0])),
@@ -88,11 +99,13 @@ WRITTEN: list[tuple[Place, set[str]]] = [
     (inventory.GROUP, set(records.review_document(Review("s1_a")))),
     (inventory.CHECKPOINT, set(records.checkpoint_document(Checkpoint("apm", Window(0, 10)), 1))),
     (inventory.COVERAGE, set(records.coverage_document(Coverage("apm", "d", NOW)))),
+    (inventory.TOLD, set(records.told_document(Told("0a")))),
     (inventory.RUN, set(records.run_document(RunRecord("run_1", "running", "window", "t", "ci", NOW, NOW)))),
     (inventory.LEASE, set(records.lease_document(Lease("ingestion", "t", "t", NOW, NOW)))),
     (inventory.TOMBSTONE, {*records.erasure_document(Erasure("e", NOW, "user", "dpo")), "part", "part_count"}),
     (inventory.EXPORT_LINE, {*capture_document(StoredCapture(CAPTURE, STORED, NOW, False)), "dead_letter"}),
     (inventory.REPORT, set(report())),
+    (inventory.NOTICE, {*notice(), *notice()["group"]}),
     (inventory.COMPLETENESS, set(CompletenessReport(Window(0, 10)).document())),
     (inventory.LOG, {field for event in EVENTS for field in event.fields}),
 ]

@@ -15,6 +15,8 @@ from evalforge.errors import SettingsError
 
 SALT = "kZ8vQ2mX7pL4wR9tB6nJ3hG5yT1cF0dS"
 ACCOUNT = "scheduler@my-project.iam.gserviceaccount.com"
+HOOK = "https://hooks.example.com/T0/hunter2?token=hunter2"
+HOOK_SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 REFERENCE = "projects/my-project/secrets/datadog-api-key/versions/latest"
 
 # name -> (accepted text, what it becomes) rows, then refused texts
@@ -168,6 +170,22 @@ TABLE: dict[str, tuple[list[tuple[str, Any]], list[str]]] = {
         [("evals=/data/evals, b-1=rel", (("evals", "/data/evals"), ("b-1", "rel")))],
         ["evals", "=x", "evals=", "a=1,a=2", "A=/x", "../x=/y", "a=/x\0"],
     ),
+    "REVIEW_WEBHOOK_URL": (
+        [(HOOK, Secret(HOOK)), ("http://127.0.0.1:9/x", Secret("http://127.0.0.1:9/x")), (REFERENCE, Secret(REFERENCE))],
+        ["http://hooks.example.com/x", "hooks.example.com", "https://u:p@hooks.example.com/x", "https://é.example/x"],
+    ),
+    "REVIEW_WEBHOOK_SECRET": (
+        [(HOOK_SECRET, Secret(HOOK_SECRET)), (f"{HOOK_SECRET} {HOOK_SECRET}", Secret(f"{HOOK_SECRET} {HOOK_SECRET}"))],
+        ["hunter2" * 6, "whsec_AAAA", "whsec_" + "A" * 44, f"{HOOK_SECRET} x", "projects/p/secrets/s"],
+    ),
+    "REVIEW_BASE_URL": (
+        [
+            ("https://evalforge.example.com/", "https://evalforge.example.com"),
+            ("http://127.0.0.1:8000", "http://127.0.0.1:8000"),
+            ("https://example.com/evalforge", "https://example.com/evalforge"),
+        ],
+        ["example.com", "javascript:alert(1)", "https://u@x", "https://x?y", "https://x/#y", 'https://x/"y', "https://x/ y"],
+    ),
     "HOST": ([("127.0.0.1", "127.0.0.1"), ("::1", "::1")], ["a b", "a/b", "x" * 254]),
     "PORT": ([("0", 0), ("65535", 65535)], ["65536", "-1", "http", "80.0"]),
     "PUBLIC_HOSTS": (
@@ -197,6 +215,8 @@ ROW = {setting.name: setting for setting in SETTINGS}
 PARTNERS = {
     "SERVICE_OIDC_AUDIENCE": {"SERVICE_OIDC_CALLERS": f"{ACCOUNT}=run"},
     "SERVICE_OIDC_CALLERS": {"SERVICE_OIDC_AUDIENCE": "https://evalforge.example.com"},
+    "REVIEW_WEBHOOK_URL": {"REVIEW_WEBHOOK_SECRET": HOOK_SECRET},
+    "REVIEW_WEBHOOK_SECRET": {"REVIEW_WEBHOOK_URL": HOOK},
 }
 """What a setting cannot go without."""
 
@@ -297,10 +317,18 @@ def test_the_api_url_follows_the_site() -> None:
 
 def test_secrets_never_show_themselves() -> None:
     settings = Settings.from_environment(
-        {"DATADOG_API_KEY": "hunter2-api", "DATADOG_APP_KEY": REFERENCE, "PII_SALT": "hunter2-salt" * 4}
+        {
+            "DATADOG_API_KEY": "hunter2-api",
+            "DATADOG_APP_KEY": REFERENCE,
+            "PII_SALT": "hunter2-salt" * 4,
+            "REVIEW_WEBHOOK_URL": HOOK,
+            "REVIEW_WEBHOOK_SECRET": HOOK_SECRET,
+        }
     )
     for shown in (repr(settings), str(settings), str(settings.shown()), f"{settings.datadog_api_key}", f"{settings!r:s}"):
         assert "hunter2" not in shown
+        assert HOOK_SECRET not in shown
+    assert settings.shown()["REVIEW_WEBHOOK_URL"] == "set"
     assert settings.shown()["DATADOG_API_KEY"] == "set"
     assert settings.shown()["DATADOG_APP_KEY"] == f"set, {REFERENCE}"
     assert settings.shown()["PORT"] == "8000"

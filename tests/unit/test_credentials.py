@@ -15,7 +15,7 @@ import pytest
 from evalforge import credentials, google_credentials
 from evalforge.config import Settings
 from evalforge.config.values import Secret
-from evalforge.credentials import key_ring_of, resolve_datadog_keys, resolve_key_ring
+from evalforge.credentials import key_ring_of, resolve_datadog_keys, resolve_key_ring, resolve_review_webhook
 from evalforge.errors import CredentialsError, SettingsError
 from tests.secret_manager import SecretManagerServer
 
@@ -205,3 +205,40 @@ async def test_nothing_secret_reaches_the_log(manager: SecretManagerServer, capl
     caplog.set_level(logging.DEBUG)
     await resolve_datadog_keys(settings_for(manager))
     assert KEY not in caplog.text
+
+
+HOOK, HOOK_SECRET = "https://hooks.example.com/hush", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+
+
+def webhook_settings(manager: SecretManagerServer, url: str, secret: str) -> Settings:
+    return Settings(
+        review_webhook_url=Secret(url), review_webhook_secret=Secret(secret), secret_manager_endpoint=manager.endpoint
+    )
+
+
+async def test_a_webhook_is_literal_or_read_from_secret_manager(manager: SecretManagerServer) -> None:
+    assert await resolve_review_webhook(Settings()) is None
+    literal = await resolve_review_webhook(webhook_settings(manager, HOOK, HOOK_SECRET))
+    assert manager.asked == []
+    other = NAME.replace("/1", "/2")
+    manager.answers |= {NAME: HOOK.encode() + b"\n", other: f"{HOOK_SECRET}\n".encode()}
+    assert await resolve_review_webhook(webhook_settings(manager, NAME, other)) == literal
+    assert "hush" not in repr(literal)
+    assert "whsec" not in repr(literal)
+    manager.answers[other] = f"{HOOK_SECRET}\n{HOOK_SECRET}\n".encode()
+    several = await resolve_review_webhook(webhook_settings(manager, NAME, other))
+    assert several is not None
+    assert several.secret == f"{HOOK_SECRET} {HOOK_SECRET}"
+
+
+async def test_a_secret_that_holds_no_webhook_is_named_and_not_shown(manager: SecretManagerServer) -> None:
+    manager.answers[NAME] = b"http://hooks.example.com/hush"
+    with pytest.raises(SettingsError, match="REVIEW_WEBHOOK_URL") as caught:
+        await resolve_review_webhook(webhook_settings(manager, NAME, HOOK_SECRET))
+    assert "hush" not in caught.value.message
+    manager.answers[NAME] = b"hush" * 10
+    with pytest.raises(SettingsError, match="REVIEW_WEBHOOK_SECRET") as caught:
+        await resolve_review_webhook(webhook_settings(manager, HOOK, NAME))
+    assert "hush" not in caught.value.message
+    with pytest.raises(SettingsError, match="REVIEW_WEBHOOK_SECRET: got nothing"):
+        await resolve_review_webhook(Settings(review_webhook_url=Secret(HOOK)))

@@ -253,6 +253,7 @@ def report_view(document: Mapping[str, Any]) -> Group:
         *((source["name"], _source_line(source)) for source in document["sources"]),
         *_lookup_row(document["user_hash"].get("lookup")),
         *_error_row(document.get("error_detail")),
+        *_telling_row(document.get("telling")),
         *_slice_rows(document.get("backfill")),
         *_letters_row(document.get("dead_letters")),
         *expired,
@@ -263,6 +264,14 @@ def report_view(document: Mapping[str, Any]) -> Group:
     rows += [("warning", text(warning, "yellow")) for warning in document["warnings"]]
     rows += [("hint", text(document["user_hash"]["hint"], "dim")) if document["user_hash"]["hint"] else ("", None)]
     return Group(facts_grid(rows))
+
+
+def _telling_row(telling: Mapping[str, Any] | None) -> list[tuple[str, Any]]:
+    """How many events the webhook took, and how many it is still to be told; nothing where there were none."""
+    if telling is None or not (telling["told"] or telling["untold"]):
+        return []
+    left = f", {telling['untold']:,} still to tell: the next run goes on" if telling["untold"] else ""
+    return [("webhook", f"{counted(telling['told'], 'event')} told{left}")]
 
 
 def _letters_row(letters: Mapping[str, Any] | None) -> list[tuple[str, Any]]:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from evalforge.config import values
 from evalforge.config.values import Secret
-from evalforge.core import callers, sites
+from evalforge.core import callers, sites, webhooks
 from evalforge.core.ports import FilterMode
 from evalforge.core.privacy import modes
 from evalforge.core.signals import Limits, Thresholds
@@ -256,6 +256,31 @@ SETTINGS: tuple[Setting, ...] = (
         spell=values.spelled_destinations,
     ),
     Setting(
+        "REVIEW_WEBHOOK_URL",
+        "",
+        "where runs tell of groups that are new or have regressed: literal, or a Secret Manager version name; goes with "
+        "REVIEW_WEBHOOK_SECRET",
+        webhooks.URL_WANTS,
+        values.webhook_url,
+        secret=True,
+    ),
+    Setting(
+        "REVIEW_WEBHOOK_SECRET",
+        "",
+        "what the webhook's posts are signed with: literal, several of them, or a Secret Manager version name; goes with "
+        "REVIEW_WEBHOOK_URL",
+        webhooks.KEYS_WANTED,
+        values.webhook_secret,
+        secret=True,
+    ),
+    Setting(
+        "REVIEW_BASE_URL",
+        "",
+        "where reviewers open this service, such as https://evalforge.example.com: the webhook's links begin with it",
+        "an http(s) URL without user name, query and fragment",
+        values.base_url,
+    ),
+    Setting(
         "HOST",
         "127.0.0.1",
         "address that the service listens on",
@@ -362,6 +387,9 @@ class Settings:
     pii_explanations: Literal["scrubbed", "closed"] = "scrubbed"
     retention_days: int = 180
     export_destinations: tuple[tuple[str, str], ...] = ()
+    review_webhook_url: Secret | None = None
+    review_webhook_secret: Secret | None = None
+    review_base_url: str | None = None
     host: str = "127.0.0.1"
     port: int = 8000
     public_hosts: tuple[str, ...] = ()
@@ -460,6 +488,8 @@ class Settings:
 _TOGETHER = (
     ("SERVICE_OIDC_AUDIENCE", "SERVICE_OIDC_CALLERS"),
     ("SERVICE_OIDC_CALLERS", "SERVICE_OIDC_AUDIENCE"),
+    ("REVIEW_WEBHOOK_URL", "REVIEW_WEBHOOK_SECRET"),
+    ("REVIEW_WEBHOOK_SECRET", "REVIEW_WEBHOOK_URL"),
 )
 _USER_INFO = re.compile(r"//.*@", re.DOTALL)
 _ROW = {setting.name: setting for setting in SETTINGS}

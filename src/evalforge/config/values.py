@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
 
-from evalforge.core import callers, sites
+from evalforge.core import callers, sites, webhooks
 from evalforge.core.privacy import modes
 from evalforge.core.signals import Limits
 
@@ -309,6 +309,38 @@ def salt(text: str) -> Secret:
     if problem is not None:
         raise WrongError(problem)
     return found
+
+
+def webhook_url(text: str) -> Secret:
+    """Where events are posted, or the name of a secret that says it; hidden, since such URLs often hold a secret."""
+    return _webhook(text, webhooks.validated_webhook_url)
+
+
+def webhook_secret(text: str) -> Secret:
+    """What events are signed with, or the name of one in Secret Manager."""
+    return _webhook(text, webhooks.signing_keys)
+
+
+def _webhook(text: str, check: Callable[[str], object]) -> Secret:
+    found = secret(text)
+    try:
+        if not found.is_reference:
+            check(text)
+    except ValueError as wrong:
+        raise WrongError(str(wrong)) from wrong
+    return found
+
+
+def base_url(text: str) -> str:
+    """A web address to which paths are added, without the slash at its end."""
+    try:
+        parts = urlsplit(text)
+        is_plain = parts.scheme in ("http", "https") and parts.port != 0 and webhooks.HOST.fullmatch(parts.netloc)
+    except ValueError as wrong:
+        raise WrongError from wrong
+    if not is_plain or re.fullmatch(r"[!-~]{1,500}", text) is None or any(character in text for character in '?#\\"<>'):
+        raise WrongError
+    return text.rstrip("/")
 
 
 EVALUATOR = r"[^,\s\x00-\x1f][^,\x00-\x1f]{0,199}"

@@ -403,6 +403,20 @@ class Erasure:
 
 
 @dataclass(frozen=True, slots=True)
+class Told:
+    """Which groups of captures a receiver knows of, so that it is told once.
+
+    `origin` is drawn when this memory begins, and goes into the ids of what is told. `signatures` are the groups that were
+    told, or were there before anybody was. `regressions` are those that were told to have regressed: by signature, when the
+    group had been resolved.
+    """
+
+    origin: str
+    signatures: frozenset[str] = frozenset()
+    regressions: Mapping[str, datetime] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Lease:
     """The right to run, held until `expires_at` by `holder`; `token` tells two holders of one name apart.
 
@@ -521,7 +535,7 @@ class Captures(Protocol):
 
 
 class Checkpoints(Protocol):
-    """Keeps where each source's reading stands, the leases and the ids of the hashing keys in use."""
+    """Keeps where each source's reading stands, the leases, the ids of the hashing keys, and what was told of groups."""
 
     async def load_checkpoints(self, source: str, tiers: Sequence[str]) -> Mapping[str, Checkpoint]:
         """The last saved checkpoint of each of these tiers of a source that has one, by tier."""
@@ -540,6 +554,14 @@ class Checkpoints(Protocol):
 
     async def save_coverage(self, coverage: Coverage) -> None:
         """Replaces the source's coverage."""
+        ...
+
+    async def load_told(self) -> Told | None:
+        """What was told of groups; None where nothing ever was, or what is kept cannot be read."""
+        ...
+
+    async def save_told(self, told: Told) -> None:
+        """Replaces what was told."""
         ...
 
     async def acquire_lease(self, lease: Lease, *, now: datetime) -> Lease:
@@ -710,7 +732,7 @@ class Upkeep(Protocol):
 
 
 COLLECTIONS = ("raw_traces", "groups", "checkpoints", "dead_letters", "runs", "exports", "tombstones")
-"""Every collection that a store keeps, without its prefix; checkpoints hold the lease and the ids of keys too."""
+"""Every collection that a store keeps, without its prefix; checkpoints hold leases, ids of keys and what was told too."""
 
 
 class Store(Captures, Reviews, Checkpoints, DeadLetters, Runs, Exports, Erasures, Upkeep, Protocol):
@@ -726,4 +748,20 @@ class Store(Captures, Reviews, Checkpoints, DeadLetters, Runs, Exports, Erasures
 
     async def close(self) -> None:
         """Frees connections; nothing may be called afterwards."""
+        ...
+
+
+# -- receivers ------------------------------------------------------------------------------------------------------------
+
+
+class Receiver(Protocol):
+    """Somebody outside who is told of something: takes one message at a time."""
+
+    async def post(self, body: bytes, *, content_type: str, message_id: str) -> None:
+        """Returns when the message is accepted; `message_id` stays the same however often it is sent.
+
+        Raises:
+            DestinationRefusedError: this message, or any, is not taken.
+            DestinationUnavailableError: it may be later.
+        """
         ...

@@ -15,6 +15,7 @@ from evalforge.core.ports import RunState, UpsertResult
 from evalforge.core.window import Window, iso_ms
 from evalforge.enrichment import ErrorDetails
 from evalforge.ingest import Tally
+from evalforge.telling import Telling
 from evalforge.users import Lookup
 
 NO_SALT_HINT = (
@@ -187,10 +188,11 @@ class RunReport:
 
     `incomplete_because` holds codes of `INCOMPLETE`. `error` is None, or code, message, http_status, exit_code and
     retry_after_s of what ended the run; what was stored before stays stored. `user_lookup` is None when users
-    were not looked up on roots, `error_detail` when APM was not asked what errors said. `expired` is how many documents were
-    deleted because their time was over. `letter_count` is how many dead letters there are at the end, None where the store
-    did not say. `rehearsed` is None except in a dry run, in which counts say what would have become of the captures,
-    `backfilled` except in a backfill. `source_errors` counts the errors that ended the reading of a source, by code.
+    were not looked up on roots, `error_detail` when APM was not asked what errors said, `telling` when nobody is told of
+    groups. `expired` is how many documents were deleted because their time was over. `letter_count` is how many dead letters
+    there are at the end, None where the store did not say. `rehearsed` is None except in a dry run, in which counts say what
+    would have become of the captures, `backfilled` except in a backfill. `source_errors` counts the errors that ended the
+    reading of a source, by code.
     """
 
     run_id: str
@@ -210,6 +212,7 @@ class RunReport:
     error: dict[str, Any] | None = None
     user_lookup: Lookup | None = None
     error_detail: ErrorDetails | None = None
+    telling: Telling | None = None
     expired: int = 0
     letter_count: int | None = None
     readings: list[TierReading] = field(default_factory=list)
@@ -289,6 +292,7 @@ class RunReport:
                 "lookup": self.user_lookup.document() if self.user_lookup else None,
             },
             "error_detail": self.error_detail.document() if self.error_detail else None,
+            "telling": self.telling.document() if self.telling else None,
             "warnings": self.warnings,
             "error": self.error,
             "rehearsal": self.rehearsed.document() if self.rehearsed is not None else None,

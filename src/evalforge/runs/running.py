@@ -24,6 +24,7 @@ from evalforge.ingest import Judge, Reading, Tally, ingest
 from evalforge.runs.history import keep_record
 from evalforge.runs.lease import held_lease
 from evalforge.runs.report import Rehearsed, RunProgress, RunReport, TierReading
+from evalforge.telling import Audience, Telling, tell
 from evalforge.users import Nameless, look_up_users
 
 END_POLL_S = 0.1
@@ -76,12 +77,14 @@ async def run(
     on_begun: Callable[[str], None] = lambda run_id: None,
     on_page: Callable[[RunProgress], None] | None = None,
     enriched_from: Source | None = None,
+    audience: Audience | None = None,
 ) -> RunReport:
     """Reads from every source what the order's plan finds due into the store, under its lease, and says what came of it.
 
     A tier whose last run stopped early first finishes that window, then reads what is due beyond it. The record of the run
     stands in the store's history from its beginning; `on_begun` hears its id as soon as it does. `enriched_from`, one of the
-    sources or another one, is asked at the end what errors said; not in a rehearsal, whose captures are not stored.
+    sources or another one, is asked at the end what errors said, and `audience` is told of groups that are new or have
+    regressed; not in a rehearsal, whose captures are not stored.
 
     Raises:
         RunInProgressError: another run holds the lease.
@@ -141,6 +144,8 @@ async def run(
         report.tally.kept_out = guard.kept_out_count
         await delete_expired(store, report, clock())
         await count_letters(store, report, clock())
+        if audience is not None and not order.rehearsal:
+            await _unless(budget.must_end, _tell(audience, store, report, clock, should_stop))
         for source in sources:
             conclude(source, report)
         if enriched_from is not None and enriched_from not in sources and untold is not None:
@@ -329,6 +334,27 @@ async def _enrich(apm: Source, untold: Untold, store: Store, reading: Reading, r
     stopped = partial(_stopped, report, reading.should_stop)
     report.error_detail = await enrich(apm, store, untold, reading, should_stop=stopped)
     report.warnings.extend(report.error_detail.warnings)
+
+
+async def _tell(
+    audience: Audience,
+    store: Store,
+    report: RunReport,
+    clock: Callable[[], datetime],
+    should_stop: Callable[[Tally], str | None],
+) -> None:
+    """Tells of groups whatever the run came to, since they are there all the same; not once it is to end."""
+    report.telling = Telling()
+
+    def stopped() -> str | None:
+        # Neither bound of reading counts here: telling has its own, and a run that always uses its time up would never tell.
+        reason = should_stop(report.tally)
+        return reason if reason in ("lease_lost", "stopped") else None
+
+    await tell(
+        audience, store, report.telling, run_id=report.run_id, began_at=report.started_at, clock=clock, should_stop=stopped
+    )
+    report.warnings.extend(report.telling.warnings)
 
 
 def _stopped(report: RunReport, should_stop: Callable[[Tally], str | None]) -> str | None:

@@ -24,6 +24,7 @@ from evalforge.core.ports import (
     Facets,
     Lease,
     RunRecord,
+    Told,
 )
 from evalforge.core.review import Change, Review, ReviewState
 from evalforge.core.window import Window, epoch_ms
@@ -105,6 +106,33 @@ def coverage_of(document: Mapping[str, Any]) -> Coverage:
         saved_at=document["saved_at"],
         windows=tuple(Window(*bound) for bound in bounds),
     )
+
+
+TOLD_NAME = "groups"
+"""Under which name what was told of groups is kept."""
+
+
+def told_document(told: Told) -> dict[str, Any]:
+    """The stored form of what was told; its regressions as two lists, since a signature is no name of a field."""
+    regressed = sorted(told.regressions)
+    return {
+        "origin": told.origin,
+        "signatures": sorted(told.signatures),
+        "regressed": regressed,
+        "resolved_at": [told.regressions[signature] for signature in regressed],
+    }
+
+
+def told_of(document: Mapping[str, Any]) -> Told | None:
+    """What `told_document` wrote; None for what is none of it: then telling begins anew."""
+    try:
+        regressions = dict(zip(document["regressed"], document["resolved_at"], strict=True))
+        origin, signatures = document["origin"], frozenset(document["signatures"])
+    except (KeyError, TypeError, ValueError):
+        return None
+    are_texts = all(isinstance(text, str) for text in (origin, *signatures, *regressions))
+    are_times = all(isinstance(resolved_at, datetime) for resolved_at in regressions.values())
+    return Told(origin, signatures, regressions) if are_texts and are_times else None
 
 
 def lease_document(lease: Lease) -> dict[str, Any]:

@@ -29,6 +29,7 @@ from evalforge.core.ports import (
     Selection,
     StoredCapture,
     StoredDocument,
+    Told,
     UpsertResult,
 )
 from evalforge.core.review import Review, ReviewState
@@ -209,6 +210,18 @@ class SqliteStore:
         """Replaces the source's coverage."""
         values = (records.record_id(coverage.source), lossless.dumps(records.coverage_document(coverage)))
         await self._rows("INSERT OR REPLACE INTO {coverage} (source, document) VALUES (?, ?)", values)
+
+    async def load_told(self) -> Told | None:
+        """What was told of groups; None where nothing ever was, or what is kept cannot be read."""
+        rows = await self._rows("SELECT document FROM {told} WHERE name = ?", (records.TOLD_NAME,))
+        with suppress(ValueError):  # no JSON: nothing that can be read
+            return records.told_of(lossless.loads(rows[0]["document"])) if rows else None
+        return None
+
+    async def save_told(self, told: Told) -> None:
+        """Replaces what was told."""
+        values = (records.TOLD_NAME, lossless.dumps(records.told_document(told)))
+        await self._rows("INSERT OR REPLACE INTO {told} (name, document) VALUES (?, ?)", values)
 
     async def acquire_lease(self, lease: Lease, *, now: datetime) -> Lease:
         """The lease that stands now: this one, with its fence, or that of another token which has not expired."""

@@ -28,6 +28,7 @@ CREATE TABLE IF NOT EXISTS {runs} (
 CREATE TABLE IF NOT EXISTS {exports} (id TEXT PRIMARY KEY, created_at TEXT NOT NULL, document TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS {checkpoints} (source TEXT PRIMARY KEY, document TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS {coverage} (source TEXT PRIMARY KEY, document TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS {told} (name TEXT PRIMARY KEY, document TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS {leases} (name TEXT PRIMARY KEY, document TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS {keyring} (key_id TEXT PRIMARY KEY);
 CREATE TABLE IF NOT EXISTS {tombstones} (
@@ -53,7 +54,7 @@ _INDEXES = "".join(
 )
 _TABLES = (
     "raw_traces", "by_start", "groups", "dead_letters", "runs", "exports",
-    "checkpoints", "coverage", "leases", "keyring", "tombstones", "by_signature",
+    "checkpoints", "coverage", "leases", "keyring", "told", "tombstones", "by_signature",
     *(f"by_{column}" for column in _INDEXED_BY),
 )  # fmt: skip
 # Source: https://sqlite.org/rescode.html

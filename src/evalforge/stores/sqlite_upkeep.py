@@ -30,7 +30,7 @@ class _Table:
     prefix: str = ""
 
 
-# Checkpoints are four tables here and one collection in Firestore: their keys are spelled, and sorted, as they are there.
+# Checkpoints are five tables here and one collection in Firestore: their keys are spelled, and sorted, as they are there.
 _TABLES: Mapping[str, tuple[_Table, ...]] = {
     "raw_traces": (_Table("raw_traces", "document_id"),),
     "groups": (_Table("groups", "signature"),),
@@ -39,6 +39,7 @@ _TABLES: Mapping[str, tuple[_Table, ...]] = {
         _Table("keyring", "key_id", "keyring_"),
         _Table("leases", "name", "lease_"),
         _Table("checkpoints", "source", "source_"),
+        _Table("told", "name", "told_"),
     ),
     "dead_letters": (_Table("dead_letters", "id"),),
     "runs": (_Table("runs", "id"),),

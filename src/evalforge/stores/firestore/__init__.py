@@ -24,6 +24,7 @@ from evalforge.core.ports import (
     Selection,
     StoredCapture,
     StoredDocument,
+    Told,
     UpsertResult,
 )
 from evalforge.core.review import Review, ReviewState
@@ -37,6 +38,7 @@ from evalforge.stores.firestore.writer import replacement, union
 
 PING_PATIENCE_S = 5.0
 _KEYRING = "keyring"
+_TOLD_KEY = f"told_{records.TOLD_NAME}"
 
 __all__ = ["FirestoreStore"]
 
@@ -193,6 +195,16 @@ class FirestoreStore:
         document = records.coverage_document(coverage)
         key = f"coverage_{records.record_id(coverage.source)}"
         await ledger.write_one(self._connection, self._checkpoints, key, lambda path: replacement(path, document))
+
+    async def load_told(self) -> Told | None:
+        """What was told of groups; None where nothing ever was, or what is kept cannot be read."""
+        document = await ledger.read_one(self._connection, self._checkpoints, _TOLD_KEY)
+        return None if document is None else records.told_of(document)
+
+    async def save_told(self, told: Told) -> None:
+        """Replaces what was told."""
+        document = records.told_document(told)
+        await ledger.write_one(self._connection, self._checkpoints, _TOLD_KEY, lambda path: replacement(path, document))
 
     async def acquire_lease(self, lease: Lease, *, now: datetime) -> Lease:
         """The lease that stands now: this one, with its fence, or that of another token which has not expired."""
