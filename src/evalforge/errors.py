@@ -5,16 +5,19 @@ EvalForgeError
 │   ├── SettingsError          a setting is missing or wrong
 │   ├── CredentialsError       a secret could not be read
 │   ├── SourceRefusedError     Datadog refused the keys or the request
-│   └── StoreError             the store refused for good (schema, permission, key ring)
+│   ├── StoreError             the store refused for good (schema, permission, key ring)
+│   └── DestinationRefusedError what an export was to be delivered to refused it
 ├── RetriableError             the same call may succeed after `retry_after_s`
 │   ├── SourceUnavailableError Datadog is down or unreachable beyond the retry budget
 │   ├── QuotaExhaustedError    Datadog's rate limit does not reset within the retry budget
 │   ├── StoreUnavailableError  the store did not answer in time
 │   ├── RunInProgressError     another run holds the lease
-│   └── ErasedMeanwhileError   what was being exported was erased meanwhile
+│   ├── ErasedMeanwhileError   what was being exported was erased meanwhile
+│   └── DestinationUnavailableError what an export was to be delivered to is down or unreachable
 ├── SkippableError             this one item only: it becomes a dead letter, the run goes on
 └── RequestError               the caller's mistake: the request must change
     ├── NotFoundError          what the request names does not exist
+    ├── NothingToExportError   no capture that is selected can be an example
     ├── TooLargeError          the request has more bytes than are taken
     └── MissingRoleError       the caller may not do this
 
@@ -91,6 +94,14 @@ class StoreError(FatalError):
     code = "store_refused"
 
 
+class DestinationRefusedError(FatalError):
+    """A bucket or webhook refused an export: not there, not allowed, or what it has may not be replaced."""
+
+    exit_code = 12
+    http_status = 502
+    code = "destination_refused"
+
+
 class RetriableError(EvalForgeError):
     """The same call may succeed later. `retry_after_s` is how many seconds to wait, or None when nobody knows."""
 
@@ -146,6 +157,14 @@ class ErasedMeanwhileError(RetriableError):
     code = "erased_meanwhile"
 
 
+class DestinationUnavailableError(RetriableError):
+    """A bucket or webhook that an export was to be delivered to is down or unreachable; `evalforge exports retry` goes on."""
+
+    exit_code = 13
+    http_status = 502
+    code = "destination_unavailable"
+
+
 class SkippableError(EvalForgeError):
     """This one item cannot be used; `code` is the reason that its dead letter carries."""
 
@@ -173,6 +192,16 @@ class NotFoundError(RequestError):
 
     http_status = 404
     code = "not_found"
+
+
+class NothingToExportError(RequestError):
+    """No capture that is selected can be an example. `code` tells closed texts, no texts, and nothing selected apart."""
+
+    code = "nothing_to_export"
+
+    def __init__(self, message: str, *, code: str) -> None:
+        super().__init__(message)
+        self.code = code
 
 
 class TooLargeError(RequestError):

@@ -40,7 +40,8 @@ COMMANDS: dict[str, Row] = {
     "stats": Row("stats", "Look", "Show failures over time, by type, severity, application and model."),
     "dead-letters": Row("dead_letters", "Look", "List, replay or delete what could not become a capture."),
     "privacy": Row("privacy", "Look", "Show what sanitizing does to a span, field by field."),
-    "export": Row("export", "Look", "Write captures to a file as JSON Lines."),
+    "export": Row("export", "Look", "Write captures to files that eval tools load."),
+    "exports": Row("exports", "Look", "List packages, show one, or deliver one again."),
     "audit": Row("audit", "Privacy", "Look for stored personal data, or for missed failures."),
     "erase": Row("erase", "Privacy", "Erase what is held of one person, or of one trace, for good."),
     "purge": Row("purge", "Privacy", "Delete everything under a prefix, for good."),
@@ -63,6 +64,8 @@ EXIT_CODES: tuple[tuple[int, str], ...] = (
     (errors.RunInProgressError.exit_code, "another run is going on"),
     (LEAKS_FOUND, "an audit found personal data that still stands"),
     (QUERY_MISSED, "an audit found failures that the query misses; they are captured now"),
+    (errors.DestinationRefusedError.exit_code, "what an export was to be delivered to refused it"),
+    (errors.DestinationUnavailableError.exit_code, "what an export was to be delivered to is down; try again"),
     (130, "interrupted"),
 )
 """Every exit code, as `evalforge --help` and docs/operations.md tell it."""

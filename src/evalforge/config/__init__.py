@@ -250,10 +250,25 @@ SETTINGS: tuple[Setting, ...] = (
     Setting(
         "EXPORT_DESTINATIONS",
         "",
-        "where the service may write exports: name=folder, separated by commas",
-        "name=folder pairs; a name has lower-case letters, digits and dashes",
+        "where exports may go: name=folder, name=gs://bucket/prefix or name=https://webhook, separated by commas",
+        values.DESTINATIONS_WANTS,
         values.destinations,
         spell=values.spelled_destinations,
+    ),
+    Setting(
+        "EXPORT_WEBHOOK_SECRET",
+        "",
+        "what exports to a webhook are signed with: literal, or a Secret Manager version name",
+        "a secret that the receiver knows too, or projects/P/secrets/S/versions/V",
+        values.secret,
+        secret=True,
+    ),
+    Setting(
+        "CLOUD_STORAGE_ENDPOINT",
+        "",
+        "points Cloud Storage's client at a local server, without credentials",
+        "host:port on loopback",
+        values.loopback_address,
     ),
     Setting(
         "HOST",
@@ -362,6 +377,8 @@ class Settings:
     pii_explanations: Literal["scrubbed", "closed"] = "scrubbed"
     retention_days: int = 180
     export_destinations: tuple[tuple[str, str], ...] = ()
+    export_webhook_secret: Secret | None = None
+    cloud_storage_endpoint: str | None = None
     host: str = "127.0.0.1"
     port: int = 8000
     public_hosts: tuple[str, ...] = ()
@@ -441,6 +458,11 @@ class Settings:
             ValueError: `pii_text_open` names what `pii_text_allowlist` does not; `from_environment` refuses that.
         """
         return modes.TextPolicy.of(self.pii_text_allowlist, self.pii_text_open, self.pii_explanations)
+
+    @property
+    def export_folders(self) -> dict[str, str]:
+        """The folders among the destinations of exports, by name."""
+        return {name: place for name, place in self.export_destinations if not place.startswith(("gs://", "https://"))}
 
     @property
     def api_url(self) -> str:

@@ -13,7 +13,18 @@ from datetime import datetime
 from typing import Any
 
 from evalforge.core.capture import evaluator_in
-from evalforge.core.ports import LOOKBACK, Brief, Checkpoint, Coverage, DeadLetter, Erasure, ExportPackage, Lease, RunRecord
+from evalforge.core.ports import (
+    LOOKBACK,
+    Brief,
+    Checkpoint,
+    Coverage,
+    DeadLetter,
+    Erasure,
+    ExportPackage,
+    Lease,
+    PackageFile,
+    RunRecord,
+)
 from evalforge.core.review import Change, Review, ReviewState
 from evalforge.core.window import Window, epoch_ms
 from evalforge.errors import StoreError
@@ -211,6 +222,14 @@ def package_document(package: ExportPackage) -> dict[str, Any]:
         "state": package.state,
         "reason": package.reason,
         "erased_count": package.erased_count,
+        "attempts": package.attempts,
+        "attempted_at": package.attempted_at,
+        "per_group": package.per_group,
+        "test_share": package.test_share,
+        "files": [{"name": one.name, "sha256": one.sha256, "size_bytes": one.size_bytes} for one in package.files],
+        "counts": dict(package.counts),
+        "document_ids": package.document_ids,
+        "ids_are_cut": package.ids_are_cut,
     }
 
 
@@ -228,6 +247,14 @@ def package_of(document: Mapping[str, Any]) -> ExportPackage:
         state=document["state"],
         reason=document["reason"],
         erased_count=document.get("erased_count", 0),
+        attempts=document.get("attempts", 1),
+        attempted_at=document.get("attempted_at"),
+        per_group=document.get("per_group"),
+        test_share=document.get("test_share"),
+        files=tuple(PackageFile(one["name"], one["sha256"], one["size_bytes"]) for one in document.get("files", ())),
+        counts=dict(document.get("counts", {})),
+        document_ids=document.get("document_ids", b""),
+        ids_are_cut=document.get("ids_are_cut", False),
     )
 
 
