@@ -158,7 +158,7 @@ class ErasedMeanwhileError(RetriableError):
 
 
 class DestinationUnavailableError(RetriableError):
-    """A bucket or webhook that an export was to be delivered to is down or unreachable; `evalforge exports retry` goes on."""
+    """A bucket or webhook that an export was to be delivered to is down or unreachable."""
 
     exit_code = 13
     http_status = 502

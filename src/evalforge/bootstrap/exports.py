@@ -122,7 +122,9 @@ async def retry_once(settings: Settings, package_id: str) -> Written:
             told = "was delivered; export anew for another" if state == "delivered" else "is being written at this moment"
             raise RequestError(f"this package {told}", field="package_id")
         if package.destination == OWN_FILE:
-            raise RequestError("this package went to a file of somebody's own: export it anew with --out", field="package_id")
+            raise RequestError(
+                "this package went to a file of somebody's own: export it anew with --out", field="package_id"
+            )
         selection = selection_of_record(package.selection)
         destination = await declared_destination(settings, package.destination)
         shape = Shape(package.format, package.per_group, package.test_share)

@@ -29,7 +29,12 @@ def command() -> None:
 
 @command.command(name="list")
 @click.option(
-    "--limit", metavar="NUMBER", type=click.IntRange(1, 1000), default=DEFAULT_LIMIT, show_default=True, help="At most so many."
+    "--limit",
+    metavar="NUMBER",
+    type=click.IntRange(1, 1000),
+    default=DEFAULT_LIMIT,
+    show_default=True,
+    help="At most so many.",
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line, for other programs.")
 def list_(limit: int, as_json: bool) -> None:
@@ -106,7 +111,10 @@ def _view(package: Mapping[str, Any]) -> Group:
         ("format", text(package["format"], limit=40)),
         ("to", text(package["destination"], limit=40)),
         ("began", full_moment(package["created_at"])),
-        ("attempts", f"{package['attempts']}, the last {moment(package['attempted_at'])}" if package["attempts"] > 1 else None),
+        (
+            "attempts",
+            f"{package['attempts']}, the last {moment(package['attempted_at'])}" if package["attempts"] > 1 else None,
+        ),
         ("selected", text(selected or "everything", limit=400)),
         ("of a group", f"the newest {per_group}" if per_group else None),
         ("split", f"{share:g} to test with" if share else None),

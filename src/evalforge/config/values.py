@@ -209,8 +209,8 @@ def spelled_accounts(accounts: tuple[callers.Caller, ...]) -> str:
 
 
 DESTINATIONS_WANTS = (
-    "name=place pairs; a name has lower-case letters, digits and dashes; a place is a folder, gs://bucket/prefix, or an https "
-    "URL of a webhook"
+    "name=place pairs; a name has lower-case letters, digits and dashes; a place is a folder, gs://bucket/prefix, or the "
+    "https URL of a webhook"
 )
 _BUCKET = re.compile(r"gs://[a-z0-9][a-z0-9._\-]{1,220}[a-z0-9](?:/[A-Za-z0-9._\-]{1,100}){0,10}/?")
 _WEBHOOK = re.compile(r"https://[A-Za-z0-9](?:[A-Za-z0-9.\-]{0,251}[A-Za-z0-9])?(?::\d{1,5})?(?:[/?][\x21-\x7e]{0,1000})?")

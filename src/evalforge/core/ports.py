@@ -349,7 +349,7 @@ class Brief:
 
 @dataclass(frozen=True, slots=True)
 class PackageFile:
-    """One file of a package: its name within it (with `/` between folders), the SHA-256 of its bytes, and how many they are."""
+    """One file of a package: its name in it, with `/` between folders, the SHA-256 of its bytes, and how many they are."""
 
     name: str
     sha256: str

@@ -28,9 +28,7 @@ def sources_of(shape: Shape) -> tuple[str, ...]:
     return (CAPTURES,) if shape.test_share is None else tuple(f"{split}/{CAPTURES}" for split in SPLITS)
 
 
-async def draft_sources(
-    folder: Path, shape: Shape, rows: AsyncIterator[tuple[StoredCapture, Example]]
-) -> list[PackageFile]:
+async def draft_sources(folder: Path, shape: Shape, rows: AsyncIterator[tuple[StoredCapture, Example]]) -> list[PackageFile]:
     """Writes the captures into the sources of their shape."""
     with ExitStack() as open_files:
         out: dict[str, Written] = {name: open_files.enter_context(new_file(folder, name)) for name in sources_of(shape)}

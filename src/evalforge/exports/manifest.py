@@ -32,7 +32,9 @@ def listing_digest(files: Sequence[PackageFile]) -> str:
     """The SHA-256 of one file's bytes, or of several files' list, as `sha256sum` writes it, by name."""
     if len(files) == 1:
         return files[0].sha256
-    return sha256("".join(f"{one.sha256}  {one.name}\n" for one in sorted(files, key=lambda one: one.name)).encode()).hexdigest()
+    return sha256(
+        "".join(f"{one.sha256}  {one.name}\n" for one in sorted(files, key=lambda one: one.name)).encode()
+    ).hexdigest()
 
 
 def manifest_document(package: ExportPackage, tally: Tally) -> dict[str, Any]:

@@ -14,7 +14,15 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from evalforge.core.ports import DOCUMENT_ID_BYTES, MAX_PACKED_CAPTURES, ExportPackage, PackageFile, Selection, Store, StoredCapture
+from evalforge.core.ports import (
+    DOCUMENT_ID_BYTES,
+    MAX_PACKED_CAPTURES,
+    ExportPackage,
+    PackageFile,
+    Selection,
+    Store,
+    StoredCapture,
+)
 from evalforge.errors import ErasedMeanwhileError, EvalForgeError, RequestError
 from evalforge.events import emit
 from evalforge.exports import files, manifest
@@ -260,9 +268,7 @@ def _opened_file(destination: Destination) -> Iterator[BinaryIO]:
 # -- a package ------------------------------------------------------------------------------------------------------------
 
 
-async def _written_package(
-    making: _Making, latest: list[ExportPackage], epoch: str
-) -> tuple[Path | None, ExportPackage]:
+async def _written_package(making: _Making, latest: list[ExportPackage], epoch: str) -> tuple[Path | None, ExportPackage]:
     destination, tally = making.destination, Tally()
     path = _place_of(destination, latest[-1])
     with translated(destination):
@@ -343,5 +349,7 @@ def _check_free(path: Path, destination: Destination, package: ExportPackage) ->
     if not any(path.iterdir()):
         return
     if manifest.id_in(path) is not None:
-        raise RequestError("the folder holds another package; choose another name, or replace it with --force", field="--out")
+        raise RequestError(
+            "the folder holds another package; choose another name, or replace it with --force", field="--out"
+        )
     raise RequestError("the folder holds what no export wrote; choose another name, or an empty folder", field="--out")

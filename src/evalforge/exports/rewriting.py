@@ -27,7 +27,7 @@ Buries = Callable[[bytes], bool]
 
 
 def buries_line(tombstones: Tombstones) -> Buries:
-    """Whether a line of a source was erased; raises ValueError for one that is no JSON object: nobody can say whose it is."""
+    """What tells whether a line was erased; it raises ValueError for one that is no JSON object."""
 
     def buries(line: bytes) -> bool:
         return bool(line.strip()) and tombstones.buries_row(loaded(line))
@@ -37,7 +37,7 @@ def buries_line(tombstones: Tombstones) -> Buries:
 
 @dataclass(slots=True)
 class Drafted:
-    """A package without its buried rows: its record as it will be, how many rows went, what puts it in place, or drops it."""
+    """A package without its buried rows: its record as it will be, how many went, and what puts it in place, or drops it."""
 
     package: ExportPackage
     removed: int
@@ -175,7 +175,10 @@ def _draft(
         )
         rewritten = replace(
             _counted(rewritten, package, kept.removed),
-            counts={**package.counts, **{name: kept.counts[name] for name in ("taken", "train", "test") if name in package.counts}},
+            counts={
+                **package.counts,
+                **{name: kept.counts[name] for name in ("taken", "train", "test") if name in package.counts},
+            },
         )
         with new_file(draft, manifest.NAME) as written:
             written.write(manifest.without_rows(document, rewritten, kept.window))
@@ -215,4 +218,3 @@ def _replace(draft: Path, path: Path) -> None:
         # Whoever might read the file before may read it now.
         os.chmod(draft, stat.S_IMODE(os.lstat(path).st_mode))
     os.replace(draft, path)
-

@@ -42,7 +42,7 @@ class Shape:
 
     @property
     def makes_examples(self) -> bool:
-        """Whether the captures become examples of an eval tool, which need their texts; our own format takes every capture."""
+        """Whether the captures become examples, which need their texts; our own format takes every capture."""
         return self.format != FORMAT
 
 
@@ -150,7 +150,9 @@ def closed_note(counts: Mapping[str, int], format: str) -> str | None:
     closed = counts.get("closed", 0)
     if not closed:
         return None
-    there = "stand in it as placeholders" if format == FORMAT else "are left out, since a test without its input tests nothing"
+    there = (
+        "stand in it as placeholders" if format == FORMAT else "are left out, since a test without its input tests nothing"
+    )
     return f"{closed} of {counts.get('selected', closed)} captures have closed texts and {there}. {WHY_CLOSED}."
 
 
