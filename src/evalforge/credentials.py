@@ -75,6 +75,18 @@ async def resolve_key_ring(settings: Settings) -> KeyRing:
     return key_ring_of(await _value("PII_SALT", settings.pii_salt, settings))
 
 
+async def resolve_export_secret(settings: Settings) -> str:
+    """The secret that exports to webhooks are signed with.
+
+    Raises:
+        SettingsError: it is not set.
+        CredentialsError: Secret Manager did not give it.
+    """
+    if settings.export_webhook_secret is None:
+        raise SettingsError(f"EXPORT_WEBHOOK_SECRET: got nothing; wants {_wants('EXPORT_WEBHOOK_SECRET')}")
+    return await _value("EXPORT_WEBHOOK_SECRET", settings.export_webhook_secret, settings)
+
+
 def key_ring_of(text: str) -> KeyRing:
     """The ring that a PII_SALT value spells.
 

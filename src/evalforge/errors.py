@@ -6,17 +6,18 @@ EvalForgeError
 │   ├── CredentialsError       a secret could not be read
 │   ├── SourceRefusedError     Datadog refused the keys or the request
 │   ├── StoreError             the store refused for good (schema, permission, key ring)
-│   └── DestinationRefusedError a webhook did not take it, or may not be called
+│   └── DestinationRefusedError a bucket or a webhook did not take it, or may not be called
 ├── RetriableError             the same call may succeed after `retry_after_s`
 │   ├── SourceUnavailableError Datadog is down or unreachable beyond the retry budget
 │   ├── QuotaExhaustedError    Datadog's rate limit does not reset within the retry budget
 │   ├── StoreUnavailableError  the store did not answer in time
 │   ├── RunInProgressError     another run holds the lease
 │   ├── ErasedMeanwhileError   what was being exported was erased meanwhile
-│   └── DestinationUnavailableError a webhook did not answer, however often it was tried
+│   └── DestinationUnavailableError a bucket or a webhook did not answer, however often it was tried
 ├── SkippableError             this one item only: it becomes a dead letter, the run goes on
 └── RequestError               the caller's mistake: the request must change
     ├── NotFoundError          what the request names does not exist
+    ├── NothingToExportError   no capture that is selected can be an example
     ├── TooLargeError          the request has more bytes than are taken
     └── MissingRoleError       the caller may not do this
 
@@ -94,7 +95,7 @@ class StoreError(FatalError):
 
 
 class DestinationRefusedError(FatalError):
-    """A webhook refused what was sent, or it may not be called: a redirect, a 4xx, an address that is not public."""
+    """A bucket or webhook refused what was sent, or may not be called: a redirect, a 4xx, an address that is not public."""
 
     exit_code = 12
     http_status = 502
@@ -157,7 +158,7 @@ class ErasedMeanwhileError(RetriableError):
 
 
 class DestinationUnavailableError(RetriableError):
-    """A webhook did not answer, or said that it cannot now; it was tried several times."""
+    """A bucket or webhook did not answer, or said that it cannot now; it was tried several times."""
 
     exit_code = 13
     http_status = 502
@@ -191,6 +192,16 @@ class NotFoundError(RequestError):
 
     http_status = 404
     code = "not_found"
+
+
+class NothingToExportError(RequestError):
+    """No capture that is selected can be an example. `code` tells closed texts, no texts, and nothing selected apart."""
+
+    code = "nothing_to_export"
+
+    def __init__(self, message: str, *, code: str) -> None:
+        super().__init__(message)
+        self.code = code
 
 
 class TooLargeError(RequestError):

@@ -175,10 +175,11 @@ PACKAGE = Place(
     "`{prefix}exports`, the record of a package",
     "until purged",
     (
-        Row("id created_at", "drawn, and the clock"),
+        Row("id created_at attempted_at attempts", "drawn, the clock, and counted"),
         Row("format destination", "a name of EXPORT_DESTINATIONS, or `file`"),
-        Row("selection", "the conditions that were asked for; of one person only that it was one"),
-        Row("count erased_count size_bytes sha256 state reason", "counted and computed"),
+        Row("selection per_group test_share", "what was asked for; of one person only that it was one"),
+        Row("count counts erased_count size_bytes sha256 files state reason", "counted and computed"),
+        Row("document_ids ids_are_cut", "the document ids of the captures in it, packed; none of one person's", _LINK),
     ),
 )
 

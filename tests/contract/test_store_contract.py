@@ -13,12 +13,15 @@ import pytest
 from evalforge.core.capture import FailureCapture, merge
 from evalforge.core.origins import ORIGIN_BYTES
 from evalforge.core.ports import (
+    DOCUMENT_ID_BYTES,
     LOOKBACK,
+    MAX_PACKED_CAPTURES,
     Checkpoint,
     Coverage,
     DeadLetter,
     ExportPackage,
     Lease,
+    PackageFile,
     Recognized,
     RunRecord,
     Selection,
@@ -616,6 +619,43 @@ async def test_export_records_come_back_the_newest_first(store: Store) -> None:
     await store.save_package(failed)
     assert list(await store.packages()) == [*reversed(packages[1:]), failed]
     assert list(await store.packages(limit=2)) == [packages[4], packages[3]]
+
+
+async def test_the_record_of_a_package_comes_back_whole(store: Store) -> None:
+    assert await store.load_package("p1") is None
+    package = ExportPackage(
+        "export_20261123T120000Z_0123abcd",
+        NOW,
+        "promptfoo",
+        "evals",
+        {"limit": 3, "signatures": ["s1_" + "0" * 32]},
+        2,
+        "ab" * 32,
+        90,
+        "failed",
+        "destination_unavailable",
+        erased_count=1,
+        attempts=3,
+        attempted_at=NOW + timedelta(hours=1),
+        per_group=2,
+        test_share=0.25,
+        files=(PackageFile("train/tests.yaml", "cd" * 32, 80), PackageFile("examples.jsonl", "ef" * 32, 10)),
+        counts={"selected": 9, "taken": 2, "closed": 7},
+        document_ids=bytes(range(32)),
+        ids_are_cut=True,
+    )
+    await store.save_package(package)
+    for name in (package.id, "../odd name", "x" * 300):
+        assert await store.load_package(name) == (package if name == package.id else None)
+    assert list(await store.packages()) == [package]
+
+
+async def test_a_record_may_name_as_many_captures_as_there_may_be(store: Store) -> None:
+    ids = bytes(MAX_PACKED_CAPTURES * DOCUMENT_ID_BYTES)
+    await store.save_package(ExportPackage("big", NOW, "jsonl", "evals", {}, 9, "ab", 9, "pending", document_ids=ids))
+    found = await store.load_package("big")
+    assert found is not None
+    assert found.document_ids == ids
 
 
 # -- the place itself

@@ -168,7 +168,7 @@ async def _exported(environment: dict[str, str], folder: Path) -> Path:
         destination = Destination("evals", folder=folder)
         written = await write_package(store, Selection(), destination, now=bootstrap.utc_now())
     assert written.path is not None
-    return written.path
+    return written.path / "captures.jsonl"
 
 
 def test_the_record_of_an_access_export_names_nobody(

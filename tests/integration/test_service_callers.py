@@ -28,6 +28,8 @@ RESERVED = {
     ("GET", "/ingestion/runs"): Role.READ,
     ("GET", "/ingestion/runs/run_x"): Role.READ,
     ("POST", "/exports"): Role.REVIEW,
+    ("GET", "/exports"): Role.READ,
+    ("GET", "/exports/export_x"): Role.READ,
     ("POST", "/privacy/erase"): Role.ERASE,
 }
 """What needs a role, with the role."""

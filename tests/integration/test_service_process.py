@@ -368,7 +368,9 @@ def test_exports_go_where_the_settings_say_and_nowhere_else(environment: dict[st
         package = answer.json()
         assert (answer.status_code, package["state"], package["count"]) == (201, "delivered", created)
         (written,) = (tmp_path / "evals").iterdir()
-        assert (written.name, written.stat().st_size) == (package["file"], package["size_bytes"])
+        assert written.name == package["file"] == package["id"]
+        assert sorted(one.name for one in written.iterdir()) == ["captures.jsonl", "manifest.json"]
+        assert (written / "captures.jsonl").stat().st_size == package["size_bytes"]
         for fields, status in (
             ({"destination": "other"}, 404),
             ({"destination": "../evals"}, 404),
@@ -379,6 +381,27 @@ def test_exports_go_where_the_settings_say_and_nowhere_else(environment: dict[st
         assert len(list((tmp_path / "evals").iterdir())) == 1
         narrowed = service.http.post("/exports", json={"destination": "evals", "severity": "critical", "limit": 1})
         assert narrowed.json()["count"] == 1
+        # The sandbox's texts are closed by the default settings: no tests without inputs, and it is said why.
+        closed = service.http.post("/exports", json={"destination": "evals", "format": "promptfoo"})
+        assert (closed.status_code, closed.json()["code"]) == (422, "texts_closed")
+        assert "PII_TEXT_ALLOWLIST" in closed.json()["detail"]
+        listed = service.http.get("/exports").json()["packages"]
+        assert [(one["state"], one["reason"]) for one in listed] == [
+            ("failed", "texts_closed"),
+            ("delivered", None),
+            ("delivered", None),
+        ]
+        assert "capture_ids" not in listed[0]
+        assert len(service.http.get("/exports", params={"limit": 1}).json()["packages"]) == 1
+        whole = service.http.get(f"/exports/{package['id']}").json()
+        assert (len(whole["capture_ids"]), whole["files"]) == (created, package["files"])
+        for path, status in (
+            ("/exports/export_x", 404),
+            ("/exports/%2e%2e%2f", 404),
+            ("/exports?limit=0", 422),
+            ("/exports?x=1", 422),
+        ):
+            assert service.http.get(path).status_code == status, path
 
 
 @pytest.mark.long

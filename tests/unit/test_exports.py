@@ -29,7 +29,7 @@ class FakeStore:
     stored: Sequence[StoredCapture] = ()
     fail_after: int = 1_000_000
     packages: list[ExportPackage] = field(default_factory=list)
-    saving_fails: bool = False
+    fails_after_saves: int = 1_000_000
     epochs: Sequence[str] = ("",)
 
     async def erasure_epoch(self) -> str:
@@ -44,7 +44,7 @@ class FakeStore:
             yield one
 
     async def save_package(self, package: ExportPackage) -> None:
-        if self.saving_fails:
+        if len(self.packages) >= self.fails_after_saves:
             raise StoreUnavailableError("the store is away")
         self.packages.append(package)
 
@@ -135,7 +135,8 @@ async def test_a_file_is_written_whole_private_and_recorded(tmp_path: Path) -> N
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert len(content.splitlines()) == 3
     package = written.package
-    assert fake.packages == [package]
+    assert [one.state for one in fake.packages] == ["pending", "delivered"], "nobody is left in the dark by a crash"
+    assert fake.packages[-1] == package
     assert (package.count, package.size_bytes, package.state, package.reason) == (3, len(content), "delivered", None)
     assert package.sha256 == hashlib.sha256(content).hexdigest()
     assert (package.destination, package.selection) == ("file", {"severity": "high"})
@@ -170,7 +171,7 @@ async def test_an_existing_file_stays_unless_overwriting_is_wanted(tmp_path: Pat
     with pytest.raises(RequestError, match="--force"):
         await write_package(store, Selection(), Destination(path=path), now=NOW)
     assert path.read_text() == "precious"
-    assert [(package.state, package.reason) for package in fake.packages] == [("failed", "bad_request")]
+    assert [(package.state, package.reason) for package in fake.packages] == [("pending", None), ("failed", "bad_request")]
     await write_package(store, Selection(), Destination(path=path, overwrite=True), now=NOW)
     assert path.read_bytes().startswith(b"{")
     assert names_in(tmp_path) == [path.name]
@@ -189,21 +190,28 @@ async def test_a_store_that_goes_away_leaves_no_file_and_a_record(tmp_path: Path
     with pytest.raises(StoreUnavailableError, match="went away"):
         await write_package(store, Selection(), Destination(path=tmp_path / "f.jsonl"), now=NOW)
     assert names_in(tmp_path) == []
-    assert [(package.state, package.reason) for package in fake.packages] == [("failed", "store_unavailable")]
+    assert [(one.state, one.reason) for one in fake.packages] == [("pending", None), ("failed", "store_unavailable")]
 
 
 async def test_the_first_error_is_told_when_the_record_fails_too(tmp_path: Path) -> None:
-    _, store = store_of(stored=stored(1), fail_after=0, saving_fails=True)
+    _, store = store_of(stored=stored(1), fail_after=0, fails_after_saves=1)
     with pytest.raises(StoreUnavailableError, match="went away"):
         await write_package(store, Selection(), Destination(path=tmp_path / "f.jsonl"), now=NOW)
 
 
-async def test_a_declared_folder_gets_a_file_named_after_the_package(tmp_path: Path) -> None:
+async def test_nothing_is_written_where_the_record_cannot_be(tmp_path: Path) -> None:
+    _, store = store_of(stored=stored(1), fails_after_saves=0)
+    with pytest.raises(StoreUnavailableError, match="store is away"):
+        await write_package(store, Selection(), Destination(path=tmp_path / "f.jsonl"), now=NOW)
+    assert names_in(tmp_path) == []
+
+
+async def test_a_declared_folder_gets_a_folder_named_after_the_package(tmp_path: Path) -> None:
     destination = Destination("evals", folder=tmp_path / "evals")
     written = await write_package(store_of(stored=stored(1))[1], Selection(), destination, now=NOW)
     assert written.package.destination == "evals"
-    assert written.path == tmp_path / "evals" / f"{written.package.id}.jsonl"
-    assert written.path.exists()
+    assert written.path == tmp_path / "evals" / written.package.id
+    assert names_in(written.path) == ["captures.jsonl", "manifest.json"]
 
 
 async def test_a_folder_that_cannot_be_written_names_the_setting(tmp_path: Path) -> None:
@@ -211,7 +219,7 @@ async def test_a_folder_that_cannot_be_written_names_the_setting(tmp_path: Path)
     fake, store = store_of(stored=stored(1))
     with pytest.raises(SettingsError, match=r"EXPORT_DESTINATIONS.*'evals'"):
         await write_package(store, Selection(), Destination("evals", folder=tmp_path / "file" / "x"), now=NOW)
-    assert fake.packages[0].state == "failed"
+    assert fake.packages[-1].state == "failed"
     with pytest.raises(RequestError, match="cannot be written"):
         await write_package(store, Selection(), Destination(path=tmp_path / "file" / "x"), now=NOW)
 

@@ -40,9 +40,19 @@ def graves(*trace_ids: str, users: tuple[str, ...] = ()) -> Tombstones:
 
 
 async def exported(store: SqliteStore, folder: Path, name: str = "evals") -> tuple[ExportPackage, Path]:
-    written = await write_package(store, Selection(), Destination(name, folder=folder), now=NOW)
-    assert written.path is not None
-    return written.package, written.path
+    """A package in a declared folder as earlier versions made it: one file. Folders: test_exports_packages_erasing.py."""
+    stream = io.BytesIO()
+    package = (await write_package(store, Selection(), Destination(stream=stream), now=NOW)).package
+    package = replace(package, destination=name, attempted_at=None, counts={}, document_ids=b"")
+    await store.save_package(package)
+    return package, put(folder / f"{package.id}.jsonl", stream.getvalue())
+
+
+def put(path: Path, content: bytes) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    path.chmod(0o600)
+    return path
 
 
 async def fill(store: SqliteStore) -> None:

@@ -315,6 +315,8 @@ ROLES = {
     "PATCH /groups/{signature}": Role.REVIEW,
     "GET /stats": Role.READ,
     "POST /exports": Role.REVIEW,
+    "GET /exports": Role.READ,
+    "GET /exports/{package_id}": Role.READ,
     "POST /privacy/erase": Role.ERASE,
     "GET /health": Open.ANYONE,
     "GET /livez": Open.UNASKED,

@@ -12,6 +12,7 @@ from starlette.requests import Request
 
 from evalforge.core.ports import Selection
 from evalforge.errors import RequestError, TooLargeError
+from evalforge.exports import Shape
 from evalforge.service import schema
 from evalforge.service.requests import (
     DEFAULT_RUNS,
@@ -166,6 +167,23 @@ GOOD_EXPORTS: list[tuple[dict[str, Any], ExportRequest]] = [
         ),
     ),
     ({"destination": "evals", "limit": "7", "env": None}, ExportRequest("evals", Selection(limit=7))),
+    (
+        {
+            "destination": "evals",
+            "format": "promptfoo",
+            "per_group": "1",
+            "test_share": 0.2,
+            "model_name": "gpt-4o",
+            "error_type": "Timeout",
+            "signature": "s1_" + "0a" * 16,
+        },
+        ExportRequest(
+            "evals",
+            Selection(model_name="gpt-4o", error_type="Timeout", signatures=("s1_" + "0a" * 16,)),
+            Shape("promptfoo", 1, 0.2),
+        ),
+    ),
+    ({"destination": "evals", "test_share": ".5"}, ExportRequest("evals", Selection(), Shape(test_share=0.5))),
 ]
 
 
@@ -184,6 +202,19 @@ def test_exports_that_may_be_asked_for(fields: dict[str, Any], wanted: ExportReq
         ({"destination": "e", "path": "/etc/passwd"}, "path"),
         ({"destination": "e", "url": "https://evil.com"}, "url"),
         ({"destination": "e", "format": "csv"}, "format"),
+        ({"destination": "e", "format": "../../etc/passwd"}, "format"),
+        ({"destination": "e", "format": ["promptfoo"]}, "format"),
+        ({"destination": "e", "per_group": 0}, "per_group"),
+        ({"destination": "e", "per_group": "one"}, "per_group"),
+        ({"destination": "e", "test_share": 0}, "test_share"),
+        ({"destination": "e", "test_share": 1}, "test_share"),
+        ({"destination": "e", "test_share": 1.0}, "test_share"),
+        ({"destination": "e", "test_share": "nan"}, "test_share"),
+        ({"destination": "e", "test_share": True}, "test_share"),
+        ({"destination": "e", "test_share": "1e-3"}, "test_share"),
+        ({"destination": "e", "test_share": "٠.٢"}, "test_share"),
+        ({"destination": "e", "signature": "s1"}, "signature"),
+        ({"destination": "e", "signature": 7}, "signature"),
         ({"destination": "e", "started_from": "2026-11-23T06:00:00"}, "started_from"),
         ({"destination": "e", "started_from": "yesterday"}, "started_from"),
         ({"destination": "e", "started_to": 1795000000}, "started_to"),

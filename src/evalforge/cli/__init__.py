@@ -40,7 +40,8 @@ COMMANDS: dict[str, Row] = {
     "stats": Row("stats", "Look", "Show failures over time, by type, severity, application and model."),
     "dead-letters": Row("dead_letters", "Look", "List, replay or delete what could not become a capture."),
     "privacy": Row("privacy", "Look", "Show what sanitizing does to a span, field by field."),
-    "export": Row("export", "Look", "Write captures to a file as JSON Lines."),
+    "export": Row("export", "Look", "Write captures to files that eval tools load."),
+    "exports": Row("exports", "Look", "List packages, show one, or deliver one again."),
     "audit": Row("audit", "Privacy", "Look for stored personal data, or for missed failures."),
     "erase": Row("erase", "Privacy", "Erase what is held of one person, or of one trace, for good."),
     "purge": Row("purge", "Privacy", "Delete everything under a prefix, for good."),
@@ -63,8 +64,8 @@ EXIT_CODES: tuple[tuple[int, str], ...] = (
     (errors.RunInProgressError.exit_code, "another run is going on"),
     (LEAKS_FOUND, "an audit found personal data that still stands"),
     (QUERY_MISSED, "an audit found failures that the query misses; they are captured now"),
-    (errors.DestinationRefusedError.exit_code, "a webhook refused what was sent, or may not be called"),
-    (errors.DestinationUnavailableError.exit_code, "a webhook did not answer; try again"),
+    (errors.DestinationRefusedError.exit_code, "a bucket or a webhook refused what was sent, or may not be called"),
+    (errors.DestinationUnavailableError.exit_code, "a bucket or a webhook did not answer; try again"),
     (130, "interrupted"),
 )
 """Every exit code, as `evalforge --help` and docs/operations.md tell it."""

@@ -158,7 +158,7 @@ async def _opened_client(settings: Settings) -> AsyncIterator[DatadogClient]:
 def _folders(settings: Settings) -> list[ProbeResult]:
     """Whether the folders of EXPORT_DESTINATIONS can be written; one that is not there yet is made when it is used."""
     results = []
-    for name, folder in settings.export_destinations:
+    for name, folder in settings.export_folders.items():
         nearest = os.path.abspath(folder)
         while not os.path.exists(nearest):
             nearest = os.path.dirname(nearest)

@@ -250,8 +250,8 @@ SETTINGS: tuple[Setting, ...] = (
     Setting(
         "EXPORT_DESTINATIONS",
         "",
-        "where the service may write exports: name=folder, separated by commas",
-        "name=folder pairs; a name has lower-case letters, digits and dashes",
+        "where exports may go: name=folder, name=gs://bucket/prefix or name=https://webhook, separated by commas",
+        values.DESTINATIONS_WANTS,
         values.destinations,
         spell=values.spelled_destinations,
     ),
@@ -279,6 +279,21 @@ SETTINGS: tuple[Setting, ...] = (
         "where reviewers open this service, such as https://evalforge.example.com: the webhook's links begin with it",
         "an http(s) URL without user name, query and fragment",
         values.base_url,
+    ),
+    Setting(
+        "EXPORT_WEBHOOK_SECRET",
+        "",
+        "what exports to a webhook are signed with: literal, or a Secret Manager version name",
+        "a secret that the receiver knows too, or projects/P/secrets/S/versions/V",
+        values.secret,
+        secret=True,
+    ),
+    Setting(
+        "CLOUD_STORAGE_ENDPOINT",
+        "",
+        "points Cloud Storage's client at a local server, without credentials",
+        "host:port on loopback",
+        values.loopback_address,
     ),
     Setting(
         "HOST",
@@ -390,6 +405,8 @@ class Settings:
     review_webhook_url: Secret | None = None
     review_webhook_secret: Secret | None = None
     review_base_url: str | None = None
+    export_webhook_secret: Secret | None = None
+    cloud_storage_endpoint: str | None = None
     host: str = "127.0.0.1"
     port: int = 8000
     public_hosts: tuple[str, ...] = ()
@@ -469,6 +486,11 @@ class Settings:
             ValueError: `pii_text_open` names what `pii_text_allowlist` does not; `from_environment` refuses that.
         """
         return modes.TextPolicy.of(self.pii_text_allowlist, self.pii_text_open, self.pii_explanations)
+
+    @property
+    def export_folders(self) -> dict[str, str]:
+        """The folders among the destinations of exports, by name."""
+        return {name: place for name, place in self.export_destinations if not place.startswith(("gs://", "https://"))}
 
     @property
     def api_url(self) -> str:

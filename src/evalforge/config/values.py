@@ -208,28 +208,42 @@ def spelled_accounts(accounts: tuple[callers.Caller, ...]) -> str:
     return ",".join(f"{caller.name}={'+'.join(sorted(caller.roles))}" for caller in accounts)
 
 
+DESTINATIONS_WANTS = (
+    "name=place pairs; a name has lower-case letters, digits and dashes; a place is a folder, gs://bucket/prefix, or the "
+    "https URL of a webhook"
+)
+_BUCKET = re.compile(r"gs://[a-z0-9][a-z0-9._\-]{1,220}[a-z0-9](?:/[A-Za-z0-9._\-]{1,100}){0,10}/?")
+_WEBHOOK = re.compile(r"https://[A-Za-z0-9](?:[A-Za-z0-9.\-]{0,251}[A-Za-z0-9])?(?::\d{1,5})?(?:[/?][\x21-\x7e]{0,1000})?")
+
+
 def destinations(text: str) -> tuple[tuple[str, str], ...]:
-    """Export folders by name."""
+    """Where exports go, by name."""
     found: dict[str, str] = {}
     for part in text.split(","):
-        name, equals, folder = (piece.strip() for piece in part.partition("="))
+        name, equals, place = (piece.strip() for piece in part.partition("="))
         if not part.strip():
             continue
-        if (
-            not equals
-            or not folder
-            or "\0" in folder
-            or re.fullmatch(r"[a-z][a-z0-9-]{0,30}", name) is None
-            or name in found
-        ):
+        if not equals or not _is_place(place) or re.fullmatch(r"[a-z][a-z0-9-]{0,30}", name) is None or name in found:
             raise WrongError
-        found[name] = folder
+        found[name] = place
     return tuple(found.items())
 
 
+def _is_place(place: str) -> bool:
+    if place.startswith("gs:"):
+        return _BUCKET.fullmatch(place) is not None and not {".", ".."} & set(place.removeprefix("gs://").split("/"))
+    if place.startswith("https:"):
+        return _WEBHOOK.fullmatch(place) is not None and "#" not in place
+    return bool(place) and "\0" not in place and "://" not in place
+
+
 def spelled_destinations(destinations: tuple[tuple[str, str], ...]) -> str:
-    """Export folders as the environment has them."""
-    return ",".join(f"{name}={folder}" for name, folder in destinations)
+    """Where exports go as the environment has it; of a webhook only the host, since its address may be a secret."""
+    return ",".join(f"{name}={_shown_place(place)}" for name, place in destinations)
+
+
+def _shown_place(place: str) -> str:
+    return f"https://{urlsplit(place).netloc}/…" if place.startswith("https://") else place
 
 
 def own_limits(text: str) -> tuple[tuple[str, Limits], ...]:

@@ -360,10 +360,34 @@ class Facets:
 
 
 @dataclass(frozen=True, slots=True)
-class ExportPackage:
-    """The record of one export: what was selected, how many, and the digest of the bytes.
+class PackageFile:
+    """One file of a package: its name in it, with `/` between folders, the SHA-256 of its bytes, and how many they are."""
 
-    `destination` is a name that the settings declare, or "file" for the command line's own.
+    name: str
+    sha256: str
+    size_bytes: int
+
+
+PackageState = Literal["pending", "delivered", "failed"]
+
+DOCUMENT_ID_BYTES = 16
+MAX_PACKED_CAPTURES = 20_000
+"""How many captures the record of a package names at most: 320 KB of the 1 MiB that a document may have in Firestore.
+
+Source: https://cloud.google.com/firestore/quotas
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class ExportPackage:
+    """The record of one export: what was selected, how many, what became of it, and the digest of the bytes.
+
+    `destination` is a name that the settings declare, or "file" for the command line's own. A record is saved as "pending"
+    before anything is written; one that stays so is of a process that died. `attempts` says how often it was tried, the last
+    time at `attempted_at`. `files` are those of a package that is a folder, its manifest apart; `sha256` is that of the only
+    file, else that of their list as sha256sum writes it, and `size_bytes` their sum. `counts` says how many captures were
+    looked at and what became of them. `document_ids` are those of the captures in it, packed, `DOCUMENT_ID_BYTES` each, in
+    their order; `ids_are_cut` where there were more than `MAX_PACKED_CAPTURES`.
     """
 
     id: str
@@ -374,9 +398,17 @@ class ExportPackage:
     count: int
     sha256: str
     size_bytes: int
-    state: Literal["delivered", "failed"]
+    state: PackageState
     reason: str | None = None
     erased_count: int = 0
+    attempts: int = 1
+    attempted_at: datetime | None = None
+    per_group: int | None = None
+    test_share: float | None = None
+    files: tuple[PackageFile, ...] = ()
+    counts: Mapping[str, int] = field(default_factory=dict)
+    document_ids: bytes = field(default=b"", repr=False)
+    ids_are_cut: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -630,6 +662,10 @@ class Exports(Protocol):
 
     async def save_package(self, package: ExportPackage) -> None:
         """Writes or replaces the record."""
+        ...
+
+    async def load_package(self, package_id: str) -> ExportPackage | None:
+        """The record with this id, if there is one."""
         ...
 
     async def packages(self, *, limit: int = 100) -> Sequence[ExportPackage]:

@@ -2,31 +2,28 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
-import re
-import secrets
-import stat
+import time
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, BinaryIO
-
-import orjson
 
 from evalforge.core.ports import ExportPackage, Store
 from evalforge.core.tombstones import Tombstones
+from evalforge.errors import RequestError, SettingsError
 from evalforge.events import emit
+from evalforge.exports.files import drafts_of, removed
 from evalforge.exports.jsonl import FORMAT
+from evalforge.exports.manifest import PACKAGE_ID
+from evalforge.exports.rewriting import Buries, Drafted, buries_line, without_buried_lines, without_buried_rows
 
 MOST_PACKAGES = 1_000_000
 MOST_TASKS = 200
 """How many packages are named one by one; the rest are told as a number."""
-
-_ID = re.compile(r"export_[0-9]{8}T[0-9]{6}Z_[0-9a-f]{8}")
+DRAFTS_LIVE_S = 6 * 3600
+"""A draft older than this is of a process that died; what is being written is younger."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,34 +62,61 @@ async def tasks_elsewhere(store: Store, folders: Mapping[str, Path], earliest: d
 async def erase_rows(store: Store, folders: Mapping[str, Path], tombstones: Tombstones) -> Cleaning:
     """Removes every buried row from the packages in the declared folders, and records what they are now.
 
-    A file is replaced whole or not at all, and only if it holds such a row. One that cannot be read or replaced is a task.
+    Every file of a package is made without them, those of other tools' formats too. A package is rewritten only if it holds
+    such a row; one that cannot be read or replaced is a task. Drafts that a process left behind when it died go.
 
     Raises:
         StoreError, StoreUnavailableError: some files may be rewritten all the same; a second call goes on.
     """
-    row_count, tasks = 0, []
+    row_count, tasks, buries = 0, [], buries_line(tombstones)
     for package in await store.packages(limit=MOST_PACKAGES):
         path = _path_of(package, folders)
-        if path is None or not _is_there(path):
+        if path is None:
+            continue
+        _sweep(path)
+        if not _is_there(path):
             continue
         try:
-            drafted = _drafted(path, package, tombstones)
+            drafted = _drafted(path, package, buries)
             if drafted is None:
                 continue
-            draft, rewritten, removed = drafted
             # The record comes first: after a crash between the two, the rows are found once more, and counted once.
-            await store.save_package(rewritten)
-            _put_in_place(draft, path)
-        except (OSError, ValueError) as error:
-            reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else "it is no JSON Lines file"
+            try:
+                await store.save_package(drafted.package)
+                drafted.put_in_place()
+            finally:
+                drafted.discard()
+        except (OSError, ValueError, RecursionError, RequestError, SettingsError) as error:
             await store.save_package(package)
-            tasks.append(f"{_told(package)}: its file could not be gone through ({reason}); delete these lines, or the file")
+            tasks.append(
+                f"{_told(package)}: its file could not be gone through ({_why(error)}); delete these lines, or the file"
+            )
             continue
-        emit("export.rewritten", package_id=package.id, destination=package.destination, erased=removed)
-        row_count += removed
-        lines = "1 line was" if removed == 1 else f"{removed} lines were"
+        emit("export.rewritten", package_id=package.id, destination=package.destination, erased=drafted.removed)
+        row_count += drafted.removed
+        lines = "1 line was" if drafted.removed == 1 else f"{drafted.removed} lines were"
         tasks.append(f"{_told(package)}: {lines} removed from its file; wherever it was loaded, delete them there too")
     return Cleaning(row_count, tuple(tasks))
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, OSError) and error.errno:
+        return os.strerror(error.errno)
+    return "an extra is not installed" if isinstance(error, SettingsError) else "it is not as it was written"
+
+
+def _drafted(path: Path, package: ExportPackage, buries: Buries) -> Drafted | None:
+    if path.suffix:
+        return without_buried_lines(path, package, buries)
+    return without_buried_rows(path, package, buries)
+
+
+def _sweep(path: Path) -> None:
+    """Takes away drafts of a package that are too old to be still written."""
+    for draft in drafts_of(path):
+        with suppress(OSError):
+            if time.time() - draft.lstat().st_mtime > DRAFTS_LIVE_S:
+                removed(draft)
 
 
 def _is_there(path: Path) -> bool:
@@ -100,88 +124,20 @@ def _is_there(path: Path) -> bool:
 
 
 def _may_hold_rows(package: ExportPackage) -> bool:
-    # A stream that broke off has sent what it had sent; a file that failed is not there.
-    return (package.state == "delivered" and package.count > 0) or package.reason == "broken_pipe"
+    # A stream that broke off has sent what it had sent, and so has a delivery that failed; a file that failed is not there.
+    has_gone_out = package.state != "delivered" and bool(package.files)
+    return (package.state == "delivered" and package.count > 0) or package.reason == "broken_pipe" or has_gone_out
 
 
 def _path_of(package: ExportPackage, folders: Mapping[str, Path]) -> Path | None:
-    """Where the package's file was put; None when it went elsewhere, or its id is none of ours."""
+    """Where the package was put, a folder or, by earlier versions, a file; None when it went elsewhere, or its id is odd."""
     folder = folders.get(package.destination)
-    if folder is None or package.format != FORMAT or _ID.fullmatch(package.id) is None:
+    if folder is None or PACKAGE_ID.fullmatch(package.id) is None:
         return None
-    return folder / f"{package.id}.jsonl"
+    single = folder / f"{package.id}.jsonl"
+    return single if package.format == FORMAT and _is_there(single) else folder / package.id
 
 
 def _told(package: ExportPackage) -> str:
     when = package.created_at.astimezone(UTC)
     return f"package {package.id}, written {when:%Y-%m-%d %H:%M} UTC to {package.destination!a}"
-
-
-def _drafted(path: Path, package: ExportPackage, tombstones: Tombstones) -> tuple[Path, ExportPackage, int] | None:
-    """The file without its buried rows as a draft beside it, its record, and how many rows went; None when it holds none.
-
-    Raises:
-        OSError: the file cannot be read, or another one cannot be written beside it.
-        ValueError: a line is no JSON object, so nobody can say whose it is.
-    """
-    with _opened(path) as original:
-        if not any(_is_buried(line, tombstones) for line in original):
-            return None
-        original.seek(0)
-        draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
-        handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0), 0o600)
-        digest, kept, removed, size_bytes = hashlib.sha256(), 0, 0, 0
-        try:
-            with os.fdopen(handle, "wb") as stream:
-                for line in original:
-                    if _is_buried(line, tombstones):
-                        removed += 1
-                        continue
-                    stream.write(line)
-                    digest.update(line)
-                    kept += 1
-                    size_bytes += len(line)
-                # Whoever might read the file before may read it now.
-                os.fchmod(stream.fileno(), stat.S_IMODE(os.fstat(original.fileno()).st_mode))
-                stream.flush()
-                os.fsync(stream.fileno())
-        except BaseException:
-            os.unlink(draft)
-            raise
-    is_recorded = package.sha256 == digest.hexdigest()  # by an erasure that did not come to replace the file
-    rewritten = replace(
-        package,
-        count=kept,
-        sha256=digest.hexdigest(),
-        size_bytes=size_bytes,
-        erased_count=package.erased_count + (0 if is_recorded else removed),
-    )
-    return draft, rewritten, removed
-
-
-def _put_in_place(draft: Path, path: Path) -> None:
-    try:
-        os.replace(draft, path)
-    finally:
-        with suppress(FileNotFoundError):
-            os.unlink(draft)
-
-
-def _opened(path: Path) -> BinaryIO:
-    handle = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0))
-    if not stat.S_ISREG(os.fstat(handle).st_mode):
-        os.close(handle)
-        raise ValueError("no regular file")
-    return os.fdopen(handle, "rb")
-
-
-def _is_buried(line: bytes, tombstones: Tombstones) -> bool:
-    if not line.strip():
-        return False
-    try:
-        row: Any = orjson.loads(line)
-    except ValueError:
-        row = json.loads(line)  # slower, but it reads large integers and lone surrogates
-    if not isinstance(row, dict):
-        raise ValueError("no JSON object")
-    return tombstones.buries_row(row)

@@ -19,7 +19,7 @@ from evalforge.config import Settings, one_setting
 from evalforge.errors import MissingRoleError, SettingsError
 from evalforge.events import configure_logging, emit
 from evalforge.garbage import collect_seldom
-from evalforge.service import review_routes
+from evalforge.service import export_routes, review_routes
 from evalforge.service import routes as service_routes
 from evalforge.service.access import Open, Routes
 from evalforge.service.auth import Callers, Gate
@@ -35,7 +35,7 @@ from evalforge.service.schema import SECURITY_SCHEMES
 from evalforge.service.server import Server, bound_to, listen
 from evalforge.service.web import views
 
-routes = Routes(service_routes.routes, review_routes.routes, views.routes)
+routes = Routes(service_routes.routes, export_routes.routes, review_routes.routes, views.routes)
 """Every route there is."""
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -12,8 +13,10 @@ from starlette.requests import ClientDisconnect, Request
 
 from evalforge.config import parsed_value
 from evalforge.core.ports import Selection
+from evalforge.core.review import checked_signature
 from evalforge.core.signals import FailureType, Severity
 from evalforge.errors import RequestError, SettingsError, TooLargeError
+from evalforge.exports import FORMAT_NAMES, Shape
 
 MAX_BODY_BYTES = 64 * 1024
 DEFAULT_RUNS, MAX_RUNS = 20, 100
@@ -52,6 +55,7 @@ class ExportRequest:
 
     destination: str
     selection: Selection
+    shape: Shape = field(default_factory=Shape)
 
 
 async def read_fields(request: Request) -> list[tuple[str, Any]]:
@@ -127,7 +131,7 @@ def run_request(fields: Iterable[tuple[str, Any]]) -> RunRequest:
 
 
 def runs_limit(fields: Iterable[tuple[str, Any]]) -> int:
-    """How many runs a caller wants listed.
+    """How many runs, or packages, a caller wants listed.
 
     Raises:
         RequestError: names a field that is unknown, wrong, or given twice.
@@ -149,18 +153,13 @@ def export_request(fields: Iterable[tuple[str, Any]]) -> ExportRequest:
     Raises:
         RequestError: names the first field that is unknown, missing, wrong, or at odds with another.
     """
-    found: dict[str, tuple[str, Any]] = {}
-    for name, value in fields:
-        parse = _EXPORT_FIELDS.get(name)
-        if parse is None:
-            raise _unknown(name, _EXPORT_FIELDS)
-        if value is not None:
-            _add(found, name, name, parse(name, value))
-    values = {name: value for name, (_, value) in found.items()}
+    values = parsed_fields(fields, _EXPORT_FIELDS)
     destination = values.pop("destination", None)
     if destination is None:
         raise RequestError("destination is missing; wants a name that EXPORT_DESTINATIONS declares", field="destination")
-    return ExportRequest(destination, Selection(**values))
+    shape = Shape(**{name: values.pop(name) for name in ("format", "per_group", "test_share") if name in values})
+    signature = values.pop("signature", None)
+    return ExportRequest(destination, Selection(**values, signatures=None if signature is None else (signature,)), shape)
 
 
 ERASE_FIELDS = ("user_id", "trace_id", "actor")
@@ -292,23 +291,43 @@ def _limit(name: str, value: Any) -> int:
     return int(text)
 
 
-_EXPORT_FIELDS: dict[str, Callable[[str, Any], Any]] = {
-    "destination": _text,
+def _share(name: str, value: Any) -> float:
+    text = str(value) if isinstance(value, float | str) else ""
+    if _SHARE.fullmatch(text) is None or not 0 < float(text) < 1:
+        raise RequestError(f"{name}: got {_quoted(value)}; wants a number between 0 and 1, such as 0.2", field=name)
+    return float(text)
+
+
+_SHARE = re.compile(r"0?\.\d{1,20}", re.ASCII)
+
+
+def _signature(name: str, value: Any) -> str:
+    if not isinstance(value, str):
+        raise RequestError(f"{name}: wants a text", field=name)
+    return checked_signature(value)
+
+
+SELECTION_PARSERS: dict[str, Callable[[str, Any], Any]] = {
     "started_from": _time,
     "started_to": _time,
     "failure_type": _one_of(failure_type.value for failure_type in FailureType),
     "severity": _one_of(severity.label for severity in sorted(Severity, reverse=True)),
     "ml_app": _text,
     "env": _text,
-    "limit": _limit,
-}
-
-SELECTION_PARSERS: dict[str, Callable[[str, Any], Any]] = {
-    **{name: parse for name, parse in _EXPORT_FIELDS.items() if name not in ("destination", "limit")},
     "model_name": _text,
     "error_type": _text,
+    "signature": _signature,
 }
 """What reads each condition that captures are selected by."""
+
+_EXPORT_FIELDS: dict[str, Callable[[str, Any], Any]] = {
+    "destination": _text,
+    **SELECTION_PARSERS,
+    "limit": _limit,
+    "format": _one_of(FORMAT_NAMES),
+    "per_group": _limit,
+    "test_share": _share,
+}
 
 
 def parsed_fields(
@@ -330,7 +349,7 @@ def parsed_fields(
 
 
 EXPORT_FIELDS = tuple(_EXPORT_FIELDS)
-"""The fields of an export request: the destination's name, then the conditions of the selection."""
+"""The fields of an export request: the destination's name, the conditions of the selection, then the shape."""
 
 
 def _kind(value: Any) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from evalforge.core.ports import Selection
-from evalforge.core.review import UNSET, Patch, ReviewState, checked_signature
+from evalforge.core.review import UNSET, Patch, ReviewState
 from evalforge.errors import RequestError
 from evalforge.service.requests import SELECTION_PARSERS, parsed_fields
 
@@ -18,12 +18,6 @@ MAX_PARTS = 60
 """Into how many parts of time figures are split at most."""
 
 NOTHING_ELSE = ". Nothing else is filterable: a store as large as Firestore's has no search in texts"
-
-
-def _signature(name: str, value: Any) -> str:
-    if not isinstance(value, str):
-        raise RequestError(f"{name}: wants a text", field=name)
-    return checked_signature(value)
 
 
 def _state(name: str, value: Any) -> ReviewState:
@@ -55,7 +49,7 @@ def _cursor(name: str, value: Any) -> str:
     return value
 
 
-_FILTERS: dict[str, Callable[[str, Any], Any]] = {**SELECTION_PARSERS, "signature": _signature}
+_FILTERS: dict[str, Callable[[str, Any], Any]] = SELECTION_PARSERS
 _STATES: dict[str, Callable[[str, Any], Any]] = {"state": _state, "cursor": _cursor}
 CAPTURES_FIELDS = {**_FILTERS, **_STATES, "limit": _number(1, MAX_PAGE)}
 GROUPS_FIELDS = {**_FILTERS, **_STATES, "regressed": _truth, "limit": _number(1, MAX_GROUPS_PAGE)}

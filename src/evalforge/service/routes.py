@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import asdict
 from functools import partial
-from pathlib import Path
-from typing import Any
 
 from fastapi import Request
 from starlette.responses import Response
@@ -15,8 +12,7 @@ from evalforge import bootstrap
 from evalforge.config import Settings
 from evalforge.core.callers import Role
 from evalforge.erasure import erasure_document
-from evalforge.errors import EvalForgeError, NotFoundError, SettingsError
-from evalforge.exports import Destination, Written, write_package
+from evalforge.errors import EvalForgeError, SettingsError
 from evalforge.runs import RunReport
 from evalforge.service import schema
 from evalforge.service.access import Open, Routes
@@ -24,9 +20,7 @@ from evalforge.service.auth import UNNAMED, caller_of
 from evalforge.service.health import Health
 from evalforge.service.problems import json_response, problem, problem_of
 from evalforge.service.requests import (
-    ExportRequest,
     erase_request,
-    export_request,
     read_body_fields,
     read_fields,
     run_request,
@@ -128,41 +122,6 @@ def _report_response(report: RunReport) -> Response:
     return problem(
         error["http_status"], error["code"], error["message"], retry_after_s=error["retry_after_s"], report=document
     )
-
-
-@routes.add(
-    "POST",
-    "/exports",
-    lets_in=Role.REVIEW,
-    extra=schema.EXPORT,
-    answers=schema.EXPORT_ANSWERS,
-    status_code=201,
-    summary="Export",
-)
-async def export(request: Request) -> Response:
-    """Writes the selected captures as JSON Lines into a folder that the settings declare, and records the package."""
-    try:
-        settings = settings_of(request)
-        asked = export_request(await read_fields(request))
-        folder = dict(settings.export_destinations).get(asked.destination)
-        if folder is None:
-            declared = ", ".join(name for name, _ in settings.export_destinations) or "none"
-            raise NotFoundError(f"no such destination; EXPORT_DESTINATIONS declares {declared}", field="destination")
-        destination = Destination(asked.destination, folder=Path(folder))
-        written = await asyncio.wrap_future(in_own_thread("export", lambda: _export(settings, asked, destination)))
-    except EvalForgeError as error:
-        return problem_of(error)
-    return json_response(package_document(written), 201)
-
-
-async def _export(settings: Settings, asked: ExportRequest, destination: Destination) -> Written:
-    async with bootstrap.opened_store(settings) as store:
-        return await write_package(store, asked.selection, destination, now=bootstrap.utc_now())
-
-
-def package_document(written: Written) -> dict[str, Any]:
-    """The record of a package as plain values, with the name of its file where it has one."""
-    return asdict(written.package) | {"file": written.path.name if written.path is not None else None}
 
 
 @routes.add("POST", "/privacy/erase", lets_in=Role.ERASE, extra=schema.ERASE, answers=schema.ERASE_ANSWERS, summary="Erase")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from evalforge.core.signals import FailureType, Severity
+from evalforge.exports import FORMAT_NAMES
 from evalforge.service.problems import PROBLEM_TYPE
 from evalforge.service.requests import DEFAULT_RUNS, MAX_RUNS
 
@@ -34,15 +35,34 @@ RUN_PROPERTIES: dict[str, dict[str, Any]] = {
     "dryRun": {**_TRUTH, "description": "the same as dry_run"},
 }
 
-EXPORT_PROPERTIES: dict[str, dict[str, Any]] = {
-    "destination": {**_TEXT, "description": "a name that EXPORT_DESTINATIONS declares"},
+SELECTION_PROPERTIES: dict[str, dict[str, Any]] = {
     "started_from": {**_TIME, "description": "failures that began at or after this time"},
     "started_to": {**_TIME, "description": "failures that began before this time"},
     "failure_type": {"type": "string", "enum": [failure_type.value for failure_type in FailureType]},
     "severity": {"type": "string", "enum": [severity.label for severity in sorted(Severity, reverse=True)]},
     "ml_app": {**_TEXT, "description": "the LLM application"},
     "env": {**_TEXT, "description": "the environment"},
+    "model_name": {**_TEXT, "description": "the model"},
+    "error_type": {**_TEXT, "description": "the type of the error"},
+    "signature": {"type": "string", "pattern": "^s[0-9]{1,3}_[0-9a-f]{32}$", "description": "the group"},
+}
+"""The conditions that captures are selected by."""
+
+EXPORT_PROPERTIES: dict[str, dict[str, Any]] = {
+    "destination": {**_TEXT, "description": "a name that EXPORT_DESTINATIONS declares"},
+    **SELECTION_PROPERTIES,
     "limit": {"type": "integer", "minimum": 1, "description": "at most this many, the latest"},
+    "format": {"type": "string", "enum": list(FORMAT_NAMES), "default": FORMAT_NAMES[0], "description": "what is made"},
+    "per_group": {"type": "integer", "minimum": 1, "nullable": True, "description": "only the newest so many of a group"},
+    "test_share": {
+        "type": "number",
+        "minimum": 0,
+        "exclusiveMinimum": True,
+        "maximum": 1,
+        "exclusiveMaximum": True,
+        "nullable": True,
+        "description": "a test set of about this share of the groups, and a train set of the others",
+    },
 }
 
 _ID = {"minLength": 1, "maxLength": 4096}
@@ -149,14 +169,27 @@ RUNS_ANSWERS: dict[int | str, dict[str, Any]] = {
 }
 EXPORT = _body(EXPORT_PROPERTIES, ["destination"])
 EXPORT_ANSWERS: dict[int | str, dict[str, Any]] = {
-    201: {"description": "the record of the package"},
+    201: {"description": "the record of the package; closed_texts says what was left out because its texts are closed"},
     **problem_answers(
         {
             404: "no such destination is declared",
-            422: "a field is unknown or wrong",
+            422: "a field is unknown or wrong, or nothing that is selected can be an example",
+            502: "the bucket or webhook refused, or is down: the package is recorded as failed",
             503: "the settings are wrong, the folder cannot be written, or the store does not answer",
         }
     ),
+}
+EXPORTS = {"parameters": [{**RUNS["parameters"][0], "description": "rows"}]}
+EXPORTS_ANSWERS: dict[int | str, dict[str, Any]] = {
+    200: {"description": "the latest packages, without the ids of their captures"},
+    **problem_answers({422: "the limit is no number from 1 to 100, or a field is unknown", 503: UNREADABLE}),
+}
+EXPORTED = {
+    "parameters": [{"name": "package_id", "in": "path", "required": True, "schema": {"type": "string", "maxLength": 80}}]
+}
+EXPORTED_ANSWERS: dict[int | str, dict[str, Any]] = {
+    200: {"description": "the package: what was selected, its state, its files, and the ids of its captures"},
+    **problem_answers({404: "no such package", 503: UNREADABLE}),
 }
 ERASE = {name: part for name, part in _body(ERASE_PROPERTIES, []).items() if name == "requestBody"}
 ERASE["requestBody"]["required"] = True

@@ -13,16 +13,11 @@ from evalforge.service.review_requests import (
     MAX_PARTS,
     NOTHING_ELSE,
 )
-from evalforge.service.schema import EXPORT_PROPERTIES, UNREADABLE, problem_answers
+from evalforge.service.schema import SELECTION_PROPERTIES, UNREADABLE, problem_answers
 
 _TEXT = {"type": "string", "minLength": 1, "maxLength": 200}
 _SIGNATURE = {"type": "string", "pattern": "^s[0-9]{1,3}_[0-9a-f]{32}$"}
-_FILTERS: dict[str, dict[str, Any]] = {
-    **{name: entry for name, entry in EXPORT_PROPERTIES.items() if name not in ("destination", "limit")},
-    "model_name": {**_TEXT, "description": "the model"},
-    "error_type": {**_TEXT, "description": "the type of the error"},
-    "signature": {**_SIGNATURE, "description": "the group"},
-}
+_FILTERS = SELECTION_PROPERTIES
 _STATE = {"type": "string", "enum": [state.value for state in ReviewState]}
 _PAGED: dict[str, dict[str, Any]] = {
     "state": {**_STATE, "description": "the state of the group"},

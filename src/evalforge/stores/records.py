@@ -23,6 +23,7 @@ from evalforge.core.ports import (
     ExportPackage,
     Facets,
     Lease,
+    PackageFile,
     RunRecord,
     Told,
 )
@@ -250,6 +251,14 @@ def package_document(package: ExportPackage) -> dict[str, Any]:
         "state": package.state,
         "reason": package.reason,
         "erased_count": package.erased_count,
+        "attempts": package.attempts,
+        "attempted_at": package.attempted_at,
+        "per_group": package.per_group,
+        "test_share": package.test_share,
+        "files": [{"name": one.name, "sha256": one.sha256, "size_bytes": one.size_bytes} for one in package.files],
+        "counts": dict(package.counts),
+        "document_ids": package.document_ids,
+        "ids_are_cut": package.ids_are_cut,
     }
 
 
@@ -267,6 +276,14 @@ def package_of(document: Mapping[str, Any]) -> ExportPackage:
         state=document["state"],
         reason=document["reason"],
         erased_count=document.get("erased_count", 0),
+        attempts=document.get("attempts", 1),
+        attempted_at=document.get("attempted_at"),
+        per_group=document.get("per_group"),
+        test_share=document.get("test_share"),
+        files=tuple(PackageFile(one["name"], one["sha256"], one["size_bytes"]) for one in document.get("files", ())),
+        counts=dict(document.get("counts", {})),
+        document_ids=document.get("document_ids", b""),
+        ids_are_cut=document.get("ids_are_cut", False),
     )
 
 

@@ -348,6 +348,11 @@ class SqliteStore:
         values = (records.record_id(package.id), time_text(package.created_at), document)
         await self._rows("INSERT OR REPLACE INTO {exports} (id, created_at, document) VALUES (?, ?, ?)", values)
 
+    async def load_package(self, package_id: str) -> ExportPackage | None:
+        """The record with this id, if there is one."""
+        rows = await self._rows("SELECT document FROM {exports} WHERE id = ?", (records.record_id(package_id),))
+        return records.package_of(lossless.loads(rows[0]["document"])) if rows else None
+
     async def packages(self, *, limit: int = 100) -> Sequence[ExportPackage]:
         """The newest records first."""
         rows = await self._rows("SELECT document FROM {exports} ORDER BY created_at DESC, id DESC LIMIT ?", (limit,))

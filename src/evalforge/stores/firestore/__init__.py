@@ -300,6 +300,11 @@ class FirestoreStore:
         key = records.record_id(package.id)
         await ledger.write_one(self._connection, self._exports, key, lambda path: replacement(path, document))
 
+    async def load_package(self, package_id: str) -> ExportPackage | None:
+        """The record with this id, if there is one."""
+        document = await ledger.read_one(self._connection, self._exports, records.record_id(package_id))
+        return None if document is None else records.package_of(document)
+
     async def packages(self, *, limit: int = 100) -> Sequence[ExportPackage]:
         """The newest records first."""
         found = await reader.newest_documents(self._connection, self._exports, "created_at", limit)

@@ -241,7 +241,7 @@ async def erase_once(settings: Settings, *, actor: str, user_id: Json = None, tr
         StoreError, StoreUnavailableError: the erasure is not complete; calling again goes on.
     """
     ring = await resolve_key_ring(settings)
-    folders = {name: Path(folder) for name, folder in settings.export_destinations}
+    folders = {name: Path(folder) for name, folder in settings.export_folders.items()}
     async with opened_store(settings) as store:
         target = await _user(store, ring, user_id) if trace_id is None else await _trace(store, ring, trace_id)
 
