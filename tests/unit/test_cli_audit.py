@@ -74,7 +74,7 @@ def test_the_outcome_says_what_can_be_done(report: AuditReport, outcome: str) ->
 def test_one_of_a_kind_is_told_as_one() -> None:
     report = AuditReport(fixing=False)
     report.seen |= {"raw_traces": 1, "dead_letters": 1, "exports": 2}
-    assert "1 raw trace, 0 checkpoints, 1 dead letter, 0 runs, 2 exports, 0 tombstones" in shown(report)
+    assert "1 raw trace, 0 groups, 0 checkpoints, 1 dead letter, 0 runs, 2 exports, 0 tombstones" in shown(report)
 
 
 def test_a_part_of_the_store_is_not_told_as_the_whole() -> None:

@@ -36,7 +36,7 @@ COMMANDS: dict[str, Row] = {
     "firestore": Row("firestore", "Run", "Print the indexes that Firestore needs, to deploy them."),
     "runs": Row("runs", "Look", "List the runs of the last 30 days, or show one in full."),
     "captures": Row("captures", "Look", "List captures, or show one in full."),
-    "groups": Row("groups", "Look", "List failures by cause, show one, or say what is to become of it."),
+    "groups": Row("groups", "Look", "List failures by cause, show one, or review it."),
     "stats": Row("stats", "Look", "Show failures over time, by type, severity, application and model."),
     "dead-letters": Row("dead_letters", "Look", "List, replay or delete what could not become a capture."),
     "privacy": Row("privacy", "Look", "Show what sanitizing does to a span, field by field."),

@@ -45,7 +45,7 @@ _BARS = "▁▂▃▄▅▆▇█"
 _STATES = click.Choice([state.value for state in ReviewState])
 
 
-@click.group(name="groups", short_help="List groups of failures with one cause, show one, or review it.")
+@click.group(name="groups", short_help="List failures by cause, show one, or review it.")
 def command() -> None:
     """List groups of failures with one cause, show one, or say what is to become of it.
 
