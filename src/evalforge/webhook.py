@@ -103,7 +103,8 @@ class Webhook:
             self._keys = signing_keys(secret)
         except (ValueError, httpx.InvalidURL) as wrong:
             raise SettingsError(f"the webhook cannot be used: {wrong}") from None
-        self.host = self._url.host
+        # As it is sent and certified: `host` would spell an international name out, and two readers could spell it back.
+        self.host = self._url.raw_host.decode("ascii")
         self._port = self._url.port or (443 if self._url.scheme == "https" else 80)
         self._resolve = resolve
         # Whoever names this machine in the settings means it; a name on the internet that leads here does not count.

@@ -24,6 +24,7 @@ from evalforge.core.ports import (
     Store,
     Told,
 )
+from evalforge.core.review import Review
 from evalforge.core.window import Window
 from evalforge.errors import SkippableError, StoreError
 from evalforge.inventory import PLACES
@@ -238,6 +239,7 @@ async def fill(store: Store) -> None:
     await store.save_checkpoint(Checkpoint("llm_obs", Window(0, 1)), fence=1)
     await store.save_checkpoint(Checkpoint("apm", Window(0, 1)), fence=1)
     await store.save_coverage(Coverage("apm", "d", NOW, (Window(0, 1),)))
+    await store.save_review(Review("s1_touched"))
     await store.save_told(Told("0a1b", frozenset({"s1_told"}), {"s1_again": NOW}))
     await store.save_run(RunRecord("run_1", "running", "window", "host", "ci", NOW, LATER))
     await store.acquire_lease(Lease("ingestion", "host", "token", NOW, LATER), now=NOW)

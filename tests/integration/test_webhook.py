@@ -118,6 +118,19 @@ async def test_what_arrives_is_signed_whole_and_for_the_host(start: Start, good:
     assert names.asked == [(HOST, receiver.port)]
 
 
+async def test_an_international_name_is_asked_for_and_certified_as_it_is_written(start: Start, tmp_path: Path) -> None:
+    name = "xn--bcher-kva.example.test"
+    good = certificate(tmp_path, name)
+    receiver = start(served=good)
+    names = Names(["127.0.0.1"])
+    webhook = local(receiver.url(name.upper()), resolve=names, allows=lambda _: True, trusted=good.trusting)
+    await post(webhook)
+    [heard] = receiver.heard
+    assert (heard.sni, heard.headers["host"]) == (name, f"{name}:{receiver.port}")
+    assert names.asked == [(name, receiver.port)]
+    assert name in repr(webhook)
+
+
 async def test_plain_http_reaches_this_machine_only(start: Start) -> None:
     receiver = start()
     await post_signed(receiver.url("localhost"), SECRET, BODY, content_type="application/json")

@@ -204,6 +204,20 @@ def test_a_report_says_what_came_of_asking_what_errors_said(detail: tuple[int, .
     assert line in shown
 
 
+@pytest.mark.parametrize(
+    ("telling", "line"),
+    [
+        ({"told": 1, "untold": 0}, "webhook 1 event told"),
+        ({"told": 0, "untold": 3}, "webhook 0 events told, 3 still to tell: the next run goes on"),
+    ],
+)
+def test_a_report_says_what_a_webhook_was_told(telling: dict[str, int], line: str) -> None:
+    shown = [" ".join(one.split()) for one in rendered(report_view(document(telling=telling)), width=140).splitlines()]
+    assert line in shown
+    for nothing in (None, {"told": 0, "untold": 0}):
+        assert "webhook" not in rendered(report_view(document(telling=nothing)), width=140)
+
+
 def test_a_report_says_when_a_quota_resets_and_when_to_come_back() -> None:
     limit = {"limit": 300.0, "remaining": 0.0, "resets_at": "2026-11-23T13:00:00Z"}
     source = {**document()["sources"][0], "rate_limit": limit}
