@@ -37,7 +37,7 @@ COMMANDS: dict[str, Row] = {
     "runs": Row("runs", "Look", "List the runs of the last 30 days, or show one in full."),
     "captures": Row("captures", "Look", "List captures, or show one in full."),
     "groups": Row("groups", "Look", "List failures by cause, show one, or review it."),
-    "stats": Row("stats", "Look", "Show failures over time, by type, severity, application and model."),
+    "stats": Row("stats", "Look", "Show failures over time, by type, application and model."),
     "dead-letters": Row("dead_letters", "Look", "List, replay or delete what could not become a capture."),
     "privacy": Row("privacy", "Look", "Show what sanitizing does to a span, field by field."),
     "export": Row("export", "Look", "Write captures to files that eval tools load."),

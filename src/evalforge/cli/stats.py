@@ -21,7 +21,7 @@ from evalforge.review.groups import TREND_DAYS
 _BAR = 30
 
 
-@click.command(name="stats", short_help="Show failures over time, by type, severity, application and model.")
+@click.command(name="stats", short_help="Show failures over time, by type, application and model.")
 @selection_options
 @click.option(
     "--parts",
