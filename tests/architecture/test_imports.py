@@ -17,6 +17,7 @@ RANKS = {
     "config": 2,
     "events": 2,
     "google_credentials": 2,
+    "datadog_http": 2,
     "credentials": 3,
     "ingest": 3,
     "runs": 3,

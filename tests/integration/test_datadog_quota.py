@@ -19,12 +19,12 @@ import orjson
 import pytest
 
 from evalforge.core.ports import SourceStatus
+from evalforge.datadog_http.pacing import ROUNDING_S
 from evalforge.errors import QuotaExhaustedError
 from evalforge.sandbox.limits import RateLimit
 from evalforge.sandbox.server import BackgroundServer
 from evalforge.sandbox.state import Sandbox
 from evalforge.sources.datadog.client import DatadogClient, SearchRequest
-from evalforge.sources.datadog.pacing import ROUNDING_S
 from tests import virtual_time
 from tests.integration.commands import PLAIN, ran_text
 from tests.quota import ROUNDINGS, Quota, headers_of

@@ -679,7 +679,7 @@ def test_the_page_shows_what_arrived_and_escapes_it(http: httpx.Client) -> None:
     page = http.get("/")
     assert page.status_code == 200
     parts = http.get("/sandbox/page").json()
-    assert set(parts) == {"counts", "llm_obs", "apm", "arrivals"}
+    assert set(parts) == {"counts", "llm_obs", "apm", "arrivals", "datasets"}
     for html in (page.text.replace("<script>" + page.text.split("<script>")[-1], ""), *parts.values()):
         assert "<script>" not in html
         assert "<img" not in html

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evalforge.sources.datadog.answers import rate_limit
-from evalforge.sources.datadog.pacing import MAX_SPREAD_S, SCARCE_SHARE, OutOfQuotaError, Pacing, Turn
+from evalforge.datadog_http.answers import rate_limit
+from evalforge.datadog_http.pacing import MAX_SPREAD_S, SCARCE_SHARE, OutOfQuotaError, Pacing, Turn
 from tests.examples import examples
 from tests.quota import ROUNDINGS, Quota
 

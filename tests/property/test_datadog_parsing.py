@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from evalforge.core.ports import Rejected
 from evalforge.core.signals import Thresholds, find_signals
 from evalforge.core.span import Span
-from evalforge.sources.datadog.answers import NonsenseError, decode_answer
+from evalforge.datadog_http.answers import NonsenseError, decode_answer
 from evalforge.sources.datadog.spans import PARSERS
 from evalforge.sources.datadog.steps import parse_step
 

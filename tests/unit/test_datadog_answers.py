@@ -12,7 +12,7 @@ import pytest
 from evalforge.core.signals import Thresholds
 from evalforge.core.span import Evaluation, Span
 from evalforge.core.window import Window
-from evalforge.sources.datadog.answers import (
+from evalforge.datadog_http.answers import (
     NonsenseError,
     decode_answer,
     rate_limit,

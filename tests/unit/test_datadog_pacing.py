@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from evalforge.sources.datadog.pacing import MAX_SPREAD_S, OutOfQuotaError, Pacing, Told, Turn
+from evalforge.datadog_http.pacing import MAX_SPREAD_S, OutOfQuotaError, Pacing, Told, Turn
 
 
 class Bench:

@@ -12,8 +12,9 @@ from typing import Any
 from evalforge.completeness import CompletenessReport, Pair, audit_completeness
 from evalforge.config import EMULATOR_PROJECT, Settings
 from evalforge.core.plans import AskedWindow, Plan, SinceLast
-from evalforge.core.ports import DeadLetter, Erasure, FilterMode, Receiver, Source, Store
+from evalforge.core.ports import DeadLetter, Erasure, FilterMode, Receiver, Selection, Source, Store
 from evalforge.core.privacy import KeyRing, Sanitizer
+from evalforge.core.sites import SITES_WITHOUT_LLM_OBS
 from evalforge.core.span import Json
 from evalforge.core.tombstones import Tombstones
 from evalforge.core.window import MS_PER_HOUR, Window
@@ -26,8 +27,11 @@ from evalforge.credentials import (
 )
 from evalforge.dead_letters import Filter, Replay, matching, purge_letters, replay_letters
 from evalforge.erasure import Packages, PackagesErased, Target, erase, needs_ring, trace_target, user_target
-from evalforge.errors import NotFoundError
+from evalforge.errors import NotFoundError, SettingsError
 from evalforge.exports import OfUser, erasing
+from evalforge.exports.datadog.api import DatadogApi
+from evalforge.exports.datadog.pushing import PushReport, push_dataset
+from evalforge.exports.datadog.queueing import QueueReport, queue_traces
 from evalforge.ingest import Judge
 from evalforge.rehearsal import Rehearsal
 from evalforge.runs import (
@@ -413,6 +417,61 @@ async def opened_client(settings: Settings, keys: DatadogKeys) -> AsyncIterator[
         yield client
     finally:
         await client.close()
+
+
+async def push_dataset_once(
+    settings: Settings, selection: Selection, *, project: str, dataset: str, dry_run: bool = False
+) -> PushReport:
+    """Appends the selected captures to a dataset of Datadog's.
+
+    Raises:
+        SettingsError, CredentialsError: nothing was read yet.
+        SourceRefusedError, NotFoundError, SourceUnavailableError, QuotaExhaustedError: what was sent stays; push again.
+        StoreError, StoreUnavailableError, ErasedMeanwhileError
+    """
+    async with opened_datadog_api(settings) as api, opened_store(settings) as store:
+        return await push_dataset(store, api, selection, project=project, dataset=dataset, now=utc_now(), dry_run=dry_run)
+
+
+async def queue_traces_once(settings: Settings, selection: Selection, *, queue: str, dry_run: bool = False) -> QueueReport:
+    """Puts the traces of the selected captures into an annotation queue of Datadog's.
+
+    Raises:
+        SettingsError, CredentialsError: nothing was read yet.
+        NotFoundError, RequestError: no queue, or several, by this id or name.
+        SourceRefusedError, SourceUnavailableError, QuotaExhaustedError: what was added stays; ask again.
+        StoreError, StoreUnavailableError
+    """
+    async with opened_datadog_api(settings) as api, opened_store(settings) as store:
+        return await queue_traces(
+            store, api, selection, queue=queue, site=settings.datadog_site, now=utc_now(), dry_run=dry_run
+        )
+
+
+@asynccontextmanager
+async def opened_datadog_api(settings: Settings) -> AsyncIterator[DatadogApi]:
+    """What changes datasets and annotation queues at the site or URL of the settings, closed at the end of the block.
+
+    Raises:
+        SettingsError: the site has no LLM Observability, or a key is missing.
+        CredentialsError: a key cannot be read.
+    """
+    if settings.datadog_site in SITES_WITHOUT_LLM_OBS and settings.datadog_api_url is None:
+        raise SettingsError(f"DATADOG_SITE: {settings.datadog_site} has no LLM Observability, and so no datasets or queues")
+    keys = await resolve_datadog_keys(settings)
+
+    async def renew() -> tuple[str, str]:
+        fresh = await resolve_datadog_keys(settings)
+        return fresh.api_key, fresh.app_key
+
+    async with DatadogApi(
+        settings.api_url,
+        keys.api_key,
+        keys.app_key,
+        retry_budget_s=settings.retry_budget_s,
+        renew_keys=renew if datadog_keys_may_change(settings) else None,
+    ) as api:
+        yield api
 
 
 @asynccontextmanager

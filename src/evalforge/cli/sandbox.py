@@ -42,7 +42,7 @@ T = TypeVar("T")
     "--rate-limit",
     metavar="SOURCE=LIMIT/SECONDS",
     multiple=True,
-    help="Requests in a period, such as apm=300/3600 (the default) or llm_obs=10/60. May be repeated.",
+    help="Requests in a period, such as apm=300/3600 (the default), llm_obs=10/60 or datasets=10/60. May be repeated.",
 )
 @click.option(
     "--late-evaluations",
@@ -54,8 +54,8 @@ T = TypeVar("T")
     "--permission",
     metavar="NAME",
     multiple=True,
-    help="All that an application key may do, instead of llm_observability_read and apm_read: one of them, or "
-    "monitors_read. May be repeated.",
+    help="All that an application key may do, instead of llm_observability_read and apm_read: one of them, "
+    "llm_observability_write (datasets and annotation queues) or monitors_read. May be repeated.",
 )
 def command(
     port: int,

@@ -11,8 +11,8 @@ from typing import BinaryIO, Literal
 
 from evalforge.core.ports import Rejected
 from evalforge.core.span import Json, Span
+from evalforge.datadog_http.answers import NonsenseError, decode_json
 from evalforge.errors import RequestError
-from evalforge.sources.datadog.answers import NonsenseError, decode_json
 from evalforge.sources.datadog.spans import PARSERS
 
 MAX_BYTES = 64 * 1024 * 1024

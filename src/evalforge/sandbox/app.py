@@ -13,6 +13,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from evalforge.sandbox import door, page
+from evalforge.sandbox.back import routes as back
 from evalforge.sandbox.connections import Connections
 from evalforge.sandbox.guard import Guard
 from evalforge.sandbox.intake import routes as intake
@@ -48,6 +49,7 @@ def create_app(
             Route("/api/v1/validate", _validate_api_key),
             Route("/api/v1/monitor", _monitors),
             *intake.routes(),
+            *back.routes(),
             *searches,
             *door.routes(),
             *page.routes(),

@@ -5,19 +5,20 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import get_args
+from typing import cast, get_args
 
 import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from evalforge.sandbox.back.shapes import RecordShape
 from evalforge.sandbox.limits import DEFAULT_LIMITS, RateLimit
 from evalforge.sandbox.payloads import body_of
 from evalforge.sandbox.replies import Refused, Reply, plain_error, to_response
 from evalforge.sandbox.search import MAX_RESPONSE_BYTES
-from evalforge.sandbox.spans import Json, Source
-from evalforge.sandbox.state import PERMISSIONS, SEARCH_PERMISSIONS, Sandbox
+from evalforge.sandbox.spans import Area, Json, Source
+from evalforge.sandbox.state import MAX_CHANGE_BYTES, PERMISSIONS, SEARCH_PERMISSIONS, Sandbox
 from evalforge.sandbox.trouble import read_fault
 
 
@@ -28,6 +29,8 @@ def routes() -> list[Route]:
         Route("/sandbox/spans", _add_spans, methods=["POST"]),
         Route("/sandbox/spans", _clear_spans, methods=["DELETE"]),
         Route("/sandbox/evaluations", _add_evaluations, methods=["POST"]),
+        Route("/sandbox/datasets", _datasets, methods=["GET"]),
+        Route("/sandbox/datasets", _clear_datasets, methods=["DELETE"]),
         Route("/sandbox/intake", _arrivals),
         Route("/sandbox/requests", _requests, methods=["GET"]),
         Route("/sandbox/requests", _clear_requests, methods=["DELETE"]),
@@ -109,6 +112,35 @@ def _is_evaluation(loaded: Json) -> bool:
     )
 
 
+async def _datasets(request: Request) -> Response:
+    """Give what there is of projects, datasets with the ids of their records, and queues, and what was asked about them."""
+    sandbox = _sandbox(request)
+    shelf = sandbox.shelf
+    names = {one.id: one.name for one in shelf.projects.values()}
+    return _json(
+        {
+            "projects": sorted(names.values()),
+            "datasets": [
+                {"id": one.id, "project": names[one.project_id], "name": one.name, "version": one.version}
+                | {"records": list(one.records)}
+                for one in shelf.datasets.values()
+            ],
+            "queues": [
+                {"id": one.id, "name": one.name, "content_ids": [held.content_id for held in one.interactions.values()]}
+                for one in shelf.queues.values()
+            ],
+            "calls": [asdict(one) for one in sandbox.calls],
+        }
+    )
+
+
+async def _clear_datasets(request: Request) -> Response:
+    sandbox = _sandbox(request)
+    sandbox.shelf.clear()
+    sandbox.calls.clear()
+    return _json({"projects": [], "datasets": [], "queues": [], "calls": []})
+
+
 async def _arrivals(request: Request) -> Response:
     sandbox = _sandbox(request)
     return _json({"arrivals": [asdict(one) for one in sandbox.arrivals], "waiting": sandbox.store.waiting()})
@@ -136,17 +168,30 @@ def _state_of_trouble(sandbox: Sandbox) -> Json:
         "late_evaluations_minutes": sandbox.store.evaluation_delay_s / 60,
         "permissions": sorted(sandbox.permissions),
         "max_response_bytes": sandbox.max_response_bytes,
+        "record_shape": sandbox.record_shape,
+        "max_change_bytes": sandbox.max_change_bytes,
     }
 
 
-_TROUBLE = frozenset({"faults", "limits", "seed", "late_evaluations_minutes", "permissions", "max_response_bytes"})
+_TROUBLE = frozenset(
+    {
+        "faults",
+        "limits",
+        "seed",
+        "late_evaluations_minutes",
+        "permissions",
+        "max_response_bytes",
+        "record_shape",
+        "max_change_bytes",
+    }
+)
 
 
 async def _plan_trouble(request: Request) -> Response:
     """Replace the parts of the plan that are given.
 
     `{"faults": [{"kind", …} …], "limits": {"apm": {"limit", "period_s"}}, "seed": 7, "late_evaluations_minutes": 20,
-    "permissions": ["apm_read", …], "max_response_bytes": 40000}`
+    "permissions": ["apm_read", …], "max_response_bytes": 40000, "record_shape": "published", "max_change_bytes": 9000}`
     """
     loaded = await _object(request)
     if isinstance(loaded, Response):
@@ -164,8 +209,11 @@ async def _plan_trouble(request: Request) -> Response:
             raise ValueError("seed is a whole number")
         if isinstance(late_minutes, bool) or not isinstance(late_minutes, int | float) or not 0 <= late_minutes < 1e6:
             raise ValueError("late_evaluations_minutes is a number, at least 0")
-        if isinstance(max_bytes, bool) or not isinstance(max_bytes, int) or max_bytes < 1:
-            raise ValueError("max_response_bytes is a whole number, at least 1")
+        shape = _read_shape(loaded.get("record_shape", sandbox.record_shape))
+        most_changed = loaded.get("max_change_bytes", sandbox.max_change_bytes)
+        for name, number in (("max_response_bytes", max_bytes), ("max_change_bytes", most_changed)):
+            if isinstance(number, bool) or not isinstance(number, int) or number < 1:
+                raise ValueError(f"{name} is a whole number, at least 1")
     except (ValueError, TypeError) as error:
         return to_response(plain_error(400, str(error)))
     if "faults" in loaded:
@@ -177,6 +225,7 @@ async def _plan_trouble(request: Request) -> Response:
     if "permissions" in loaded:
         sandbox.permissions = permissions
     sandbox.max_response_bytes = max_bytes
+    sandbox.record_shape, sandbox.max_change_bytes = shape, most_changed
     sandbox.set_limits(limits)
     return _json(_state_of_trouble(sandbox))
 
@@ -187,9 +236,15 @@ def _read_permissions(loaded: Json) -> frozenset[str]:
     return frozenset(loaded)
 
 
-def _read_limits(loaded: Json) -> dict[Source, RateLimit]:
-    if not isinstance(loaded, Mapping) or set(loaded) - set(get_args(Source)):
-        raise ValueError(f"limits has the keys {', '.join(get_args(Source))}")
+def _read_shape(loaded: Json) -> RecordShape:
+    if loaded not in get_args(RecordShape):
+        raise ValueError(f"record_shape is one of {', '.join(get_args(RecordShape))}")
+    return cast(RecordShape, loaded)
+
+
+def _read_limits(loaded: Json) -> dict[Area, RateLimit]:
+    if not isinstance(loaded, Mapping) or set(loaded) - set(get_args(Area)):
+        raise ValueError(f"limits has the keys {', '.join(get_args(Area))}")
     limits = {source: RateLimit(**limit) for source, limit in loaded.items()}
     for limit in limits.values():
         if not (isinstance(limit.limit, int) and isinstance(limit.period_s, int)) or limit.period_s < 1:
@@ -204,5 +259,6 @@ async def _clear_trouble(request: Request) -> Response:
     sandbox.store.evaluation_delay_s = 0
     sandbox.permissions = frozenset(SEARCH_PERMISSIONS.values())
     sandbox.max_response_bytes = MAX_RESPONSE_BYTES
+    sandbox.record_shape, sandbox.max_change_bytes = "recorded", MAX_CHANGE_BYTES
     sandbox.set_limits(DEFAULT_LIMITS)
     return _json(_state_of_trouble(sandbox))

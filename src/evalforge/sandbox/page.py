@@ -75,6 +75,7 @@ def parts(sandbox: Sandbox, url: str) -> dict[str, str]:
         "counts": _counts(sandbox),
         "llm_obs": _table(sandbox, "llm_obs") or _EMPTY.format(url=escape(url)),
         "apm": _table(sandbox, "apm") or "<p>Nothing yet.</p>",
+        "datasets": _datasets(sandbox) or "<p>Nothing yet.</p>",
         "arrivals": _arrivals(sandbox) or "<p>Nothing yet.</p>",
     }
 
@@ -86,6 +87,9 @@ def _counts(sandbox: Sandbox) -> str:
         "evaluations without their span yet": sandbox.store.waiting(),
         "searches": len(sandbox.requests),
     }
+    if sandbox.shelf.datasets or sandbox.shelf.queues:
+        counts["dataset records"] = sum(len(one.records) for one in sandbox.shelf.datasets.values())
+        counts["traces to annotate"] = sum(len(one.interactions) for one in sandbox.shelf.queues.values())
     if sandbox.trouble.faults:
         counts["faults in force"] = len(sandbox.trouble.faults)
     return "<dl>" + "".join(f"<div><dt>{name}</dt><dd>{count:,}</dd></div>" for name, count in counts.items()) + "</dl>"
@@ -160,6 +164,20 @@ def _shown(value: Json) -> str:
     text = "" if value is None else str(value)
     cut = text if len(text) <= _LONGEST_TEXT else text[:_LONGEST_TEXT] + "…"
     return escape(cut.encode(errors="replace").decode())
+
+
+def _datasets(sandbox: Sandbox) -> str:
+    """Return the datasets and the annotation queues, the newest first."""
+    shelf = sandbox.shelf
+    kept = [("dataset", one.project_id, one.name, one.created_at, len(one.records)) for one in shelf.datasets.values()]
+    kept += [("queue", one.project_id, one.name, one.created_at, len(one.interactions)) for one in shelf.queues.values()]
+    rows = "".join(
+        f'<tr><td class="time">{_clock(int(at * 1e9))}</td><td>{kind}</td>'
+        f'<td class="word">{_shown(shelf.projects[project].name)}</td><td class="name">{_shown(name)}</td>'
+        f"<td>{held:,}</td></tr>"
+        for kind, project, name, at, held in sorted(kept, key=lambda one: -one[3])[:LATEST]
+    )
+    return _tabled(("made (UTC)", "what", "project", "name", "holds"), rows) if rows else ""
 
 
 def _arrivals(sandbox: Sandbox) -> str:

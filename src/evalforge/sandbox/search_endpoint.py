@@ -4,27 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 
 import orjson
 from starlette.requests import Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 
-from evalforge.sandbox.connections import Connections
+from evalforge.sandbox.breaking import broken_off, refusal
 from evalforge.sandbox.payloads import UnreadableError, body_of
 from evalforge.sandbox.replies import (
-    HTML,
     JSON_API,
     Refused,
     Reply,
-    html_error,
     plain_error,
     reason,
     to_response,
-    too_many,
 )
 from evalforge.sandbox.requests import SearchRequest, read_body, read_parameters
-from evalforge.sandbox.search import invalid_cursor, response_body, search
+from evalforge.sandbox.search import response_body, search
 from evalforge.sandbox.spans import Json, Source
 from evalforge.sandbox.state import SEARCH_PERMISSIONS, LoggedRequest, Sandbox
 from evalforge.sandbox.trouble import Fault
@@ -69,7 +66,7 @@ async def _answer(request: Request, sandbox: Sandbox, source: Source, body: byte
     meter = sandbox.meters[source]
     allowed, headers = meter.take()
     if not allowed:
-        return to_response(too_many(meter.limit.limit, meter.limit.period_s), headers)
+        return to_response(meter.refusal(), headers)
     now_ms = int(sandbox.now() * 1000)
     try:
         asked = (
@@ -83,14 +80,14 @@ async def _answer(request: Request, sandbox: Sandbox, source: Source, body: byte
             headers = meter.headers(remaining=0, reset_s=fault.reset_s)
         if fault is not None and not fault.rate_headers:
             headers = {}
-        refusal = fault and _refusal(fault, sandbox, source)
-        if refusal:
-            return to_response(refusal, headers)
+        refused_with = refusal(fault, meter.limit)
+        if refused_with:
+            return to_response(refused_with, headers)
         page = _page(sandbox, asked, fault, started, _base_url(request))
     except Refused as refused:
         return to_response(refused.reply, headers)
     if fault is not None and fault.kind in ("cut", "reset"):
-        return await _broken_off(request, fault, page, headers)
+        return await broken_off(request, fault, page, headers)
     return to_response(Reply(200, page, JSON_API), headers)
 
 
@@ -105,40 +102,6 @@ def _page(sandbox: Sandbox, asked: SearchRequest, fault: Fault | None, started: 
     page = search(sandbox.store, asked, sandbox.max_response_bytes, cut_in_half=kind == "partial")
     body = response_body(page, asked, started, base_url)
     return body[: len(body) // 2] if kind == "truncated" else body
-
-
-def _refusal(fault: Fault, sandbox: Sandbox, source: Source) -> Reply | None:
-    """Return the answer of a fault that needs no page, None for the others."""
-    match fault.kind:
-        case "rate_limited":
-            limit = sandbox.meters[source].limit
-            return html_error(429, reason(429)) if fault.body == "html" else too_many(limit.limit, limit.period_s)
-        case "status" if fault.body == "html":
-            return html_error(fault.status, reason(fault.status))
-        case "status":
-            return plain_error(fault.status, reason(fault.status))
-        case "html":
-            return Reply(200, b"<!DOCTYPE html><html><body><h1>Sign in to continue</h1></body></html>\n", HTML)
-        case "bad_cursor":
-            return invalid_cursor().reply
-        case "no_index":
-            return Reply(500, orjson.dumps({"errors": [{"detail": "No valid indexes specified"}]}))
-    return None
-
-
-async def _broken_off(request: Request, fault: Fault, page: bytes, headers: Mapping[str, str]) -> Response:
-    """Lose the connection: at once for `reset`, in the middle of the body for `cut`."""
-    connections: Connections = request.app.state.connections
-    if fault.kind == "reset":
-        connections.reset(request.client)
-        return Response(status_code=503)  # nobody is left to read it
-
-    async def half() -> AsyncIterator[bytes]:
-        yield page[: len(page) // 2]
-        connections.close(request.client)
-        await asyncio.sleep(0.05)  # lets the server notice that the peer is gone before the body ends too early
-
-    return StreamingResponse(half(), headers={**headers, "content-length": str(len(page))}, media_type=JSON_API)
 
 
 def _decoded(body: bytes) -> Json:

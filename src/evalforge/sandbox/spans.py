@@ -11,6 +11,9 @@ Json = Any
 
 Source = Literal["llm_obs", "apm"]
 
+Area = Literal["llm_obs", "apm", "datasets"]
+"""What has a rate limit and troubles of its own: each search, and all that is about projects, datasets and queues."""
+
 _NO_ATTRIBUTES: Mapping[str, Json] = {}
 
 

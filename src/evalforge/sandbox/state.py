@@ -7,10 +7,12 @@ from collections import deque
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
+from evalforge.sandbox.back.shapes import RecordShape
+from evalforge.sandbox.back.shelf import Shelf
 from evalforge.sandbox.limits import DEFAULT_LIMITS, Meter, RateLimit
 from evalforge.sandbox.memory import Store
 from evalforge.sandbox.search import MAX_RESPONSE_BYTES
-from evalforge.sandbox.spans import Json, Source
+from evalforge.sandbox.spans import Area, Json, Source
 from evalforge.sandbox.trouble import Plan
 
 REQUESTS_KEPT = 10_000
@@ -20,7 +22,10 @@ SEARCH_PERMISSIONS: Mapping[Source, str] = {"llm_obs": "llm_observability_read",
 
 MONITORS_READ = "monitors_read"
 
-PERMISSIONS = (*SEARCH_PERMISSIONS.values(), MONITORS_READ)
+READ, WRITE = "llm_observability_read", "llm_observability_write"
+"""What an application key needs to look at datasets and annotation queues, and to change them."""
+
+PERMISSIONS = (*SEARCH_PERMISSIONS.values(), WRITE, MONITORS_READ)
 """Every permission that the sandbox knows, by Datadog's names."""
 
 
@@ -47,6 +52,16 @@ class LoggedRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class LoggedCall:
+    """A request about projects, datasets or annotation queues, and its answer's status."""
+
+    at: float
+    method: str
+    path: str
+    status: int
+
+
+@dataclass(frozen=True, slots=True)
 class Arrival:
     """One body that an application sent, and what was in it; `dropped` counts what could not be read."""
 
@@ -56,6 +71,10 @@ class Arrival:
     spans: int
     evaluations: int
     dropped: int
+
+
+MAX_CHANGE_BYTES = 5 * 1024 * 1024
+"""How large a change of records may be. Datadog says 413 and not when; its own SDK stays below this."""
 
 
 class Sandbox:
@@ -69,26 +88,30 @@ class Sandbox:
     def __init__(
         self,
         *,
-        limits: Mapping[Source, RateLimit] | None = None,
+        limits: Mapping[Area, RateLimit] | None = None,
         accepted_keys: Collection[str] | None = None,
         max_response_bytes: int = MAX_RESPONSE_BYTES,
         now: Callable[[], float] = time.time,
     ) -> None:
         self.now = now
         self.store = Store(now)
+        self.shelf = Shelf(now)
+        self.record_shape: RecordShape = "recorded"
+        self.max_change_bytes = MAX_CHANGE_BYTES
         self.accepted_keys = accepted_keys
         self.permissions = frozenset(SEARCH_PERMISSIONS.values())
         self.max_response_bytes = max_response_bytes
         self.trouble = Plan()
         self.requests: deque[LoggedRequest] = deque(maxlen=REQUESTS_KEPT)
+        self.calls: deque[LoggedCall] = deque(maxlen=REQUESTS_KEPT)
         self.arrivals: deque[Arrival] = deque(maxlen=REQUESTS_KEPT)
-        self.meters: dict[Source, Meter] = {}
+        self.meters: dict[Area, Meter] = {}
         self.set_limits({**DEFAULT_LIMITS, **(limits or {})})
 
-    def set_limits(self, limits: Mapping[Source, RateLimit]) -> None:
-        """Replace the rate limits of the sources named, and count from zero."""
-        for source, limit in limits.items():
-            self.meters[source] = Meter(source, limit, self.now)
+    def set_limits(self, limits: Mapping[Area, RateLimit]) -> None:
+        """Replace the rate limits of the areas named, and count from zero."""
+        for area, limit in limits.items():
+            self.meters[area] = Meter(area, limit, self.now)
 
     def key_fault(self, *keys: str | None) -> int | None:
         """Return the status that the keys are refused with (401 missing, 403 not accepted), None when they are good."""

@@ -30,3 +30,8 @@ def iso_ms(ns: int) -> str:
     """Return nanoseconds since the Unix epoch as Datadog writes a time: UTC, three decimals, `Z`."""
     moment = datetime.fromtimestamp(ns // 1_000_000_000, UTC)
     return f"{moment:%Y-%m-%dT%H:%M:%S}.{ns // 1_000_000 % 1000:03d}Z"
+
+
+def iso_us(seconds: float) -> str:
+    """Return seconds since the Unix epoch as the newer services write a time: UTC, six decimals, `Z`."""
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S.%f}Z"

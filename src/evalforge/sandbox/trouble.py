@@ -1,4 +1,4 @@
-"""Faults on demand: which searches go wrong, and how. A plan is a list; what is random in it comes from its seed."""
+"""Faults on demand: which requests go wrong, and how. A plan is a list; what is random in it comes from its seed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Literal, get_args
 
-from evalforge.sandbox.spans import Json, Source
+from evalforge.sandbox.spans import Area, Json
 
 FaultKind = Literal[
     "status",  # answers `status`, with a `json` or `html` body
@@ -26,14 +26,14 @@ FaultKind = Literal[
 
 @dataclass(slots=True)
 class Fault:
-    """One way for a search to go wrong.
+    """One way for a request to go wrong.
 
-    `source` None is either source. It skips the first `after` searches it could hit, then hits every `every`th, `times`
+    `source` None is any area. It skips the first `after` requests it could hit, then hits every `every`th, `times`
     times in all (None: for ever), each time with the probability `rate`. `latency_s` is waited first, whatever the kind.
     """
 
     kind: FaultKind
-    source: Source | None = None
+    source: Area | None = None
     times: int | None = 1
     after: int = 0
     every: int = 1
@@ -46,8 +46,8 @@ class Fault:
     seen: int = field(default=0, init=False)
     hits: int = field(default=0, init=False)
 
-    def strikes(self, source: Source, has_cursor: bool, chance: Callable[[], float]) -> bool:
-        """Tell whether this search is hit, and count it. `chance` gives numbers from 0 to 1."""
+    def strikes(self, source: Area, has_cursor: bool, chance: Callable[[], float]) -> bool:
+        """Tell whether this request is hit, and count it. `chance` gives numbers from 0 to 1."""
         if self.source not in (None, source) or (self.kind == "bad_cursor" and not has_cursor):
             return False
         self.seen += 1
@@ -63,7 +63,7 @@ class Fault:
 class Plan:
     """The faults in force, asked in order: the first one that strikes decides, and slow ones add up before it.
 
-    The same seed, faults and order of searches give the same trouble.
+    The same seed, faults and order of requests give the same trouble.
     """
 
     def __init__(self, seed: int = 0) -> None:
@@ -75,8 +75,8 @@ class Plan:
         self.seed = seed
         self._chance = random.Random(seed).random
 
-    def next(self, source: Source, has_cursor: bool) -> tuple[float, Fault | None]:
-        """Return how many seconds this search waits, and the fault that it meets, if any."""
+    def next(self, source: Area, has_cursor: bool) -> tuple[float, Fault | None]:
+        """Return how many seconds this request waits, and the fault that it meets, if any."""
         latency_s = 0.0
         for fault in self.faults:
             if fault.strikes(source, has_cursor, self._chance):
@@ -102,8 +102,8 @@ def read_fault(loaded: Json) -> Fault:
         raise ValueError(f"a fault has no {', '.join(map(repr, unknown))}; it has {', '.join(_KNOWN)}")
     if loaded.get("kind") not in get_args(FaultKind):
         raise ValueError(f"kind is one of {', '.join(get_args(FaultKind))}")
-    if loaded.get("source") not in (None, *get_args(Source)):
-        raise ValueError(f"source is one of {', '.join(get_args(Source))}, or null")
+    if loaded.get("source") not in (None, *get_args(Area)):
+        raise ValueError(f"source is one of {', '.join(get_args(Area))}, or null")
     for name, least in _LEAST.items():
         value = loaded.get(name, least)
         if name in ("times", "reset_s") and value is None:

@@ -23,9 +23,7 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type
 
 from evalforge.core.ports import SourceStatus
 from evalforge.core.sites import is_loopback
-from evalforge.errors import CredentialsError, QuotaExhaustedError, SourceRefusedError, SourceUnavailableError
-from evalforge.sources.datadog.ahead import Ahead, Allowance
-from evalforge.sources.datadog.answers import (
+from evalforge.datadog_http.answers import (
     Answer,
     NonsenseError,
     decode_answer,
@@ -35,9 +33,11 @@ from evalforge.sources.datadog.answers import (
     says_no_data_yet,
     wait_s,
 )
-from evalforge.sources.datadog.body import BodyTooLargeError, BodyUnreadableError, read_body
-from evalforge.sources.datadog.keys import KeyHeaders, Keys, RenewKeys
-from evalforge.sources.datadog.pacing import ROUNDING_S, OutOfQuotaError, Pacing, Told, Turn
+from evalforge.datadog_http.body import BodyTooLargeError, BodyUnreadableError, read_body
+from evalforge.datadog_http.keys import KeyHeaders, Keys, RenewKeys
+from evalforge.datadog_http.pacing import ROUNDING_S, OutOfQuotaError, Pacing, Told, Turn
+from evalforge.errors import CredentialsError, QuotaExhaustedError, SourceRefusedError, SourceUnavailableError
+from evalforge.sources.datadog.ahead import Ahead, Allowance
 from evalforge.sources.datadog.permissions import SURPLUS_PATH
 
 MAX_BODY_BYTES = 64 * 1024 * 1024

@@ -9,9 +9,9 @@ from typing import Any
 from evalforge.core.ports import SourceStatus
 from evalforge.core.span import Json
 from evalforge.core.window import Window
+from evalforge.datadog_http.answers import Answer
 from evalforge.errors import SourceRefusedError, SourceUnavailableError
 from evalforge.sources.datadog.ahead import Ahead
-from evalforge.sources.datadog.answers import Answer
 from evalforge.sources.datadog.client import ENDPOINTS, DatadogClient, SearchRequest
 
 TARGET_PAGE_BYTES = 6 * 1024 * 1024
