@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -45,9 +44,9 @@ async def declared_destination(settings: Settings, name: str) -> Destination:
             ),
         )
     if place.startswith("https://"):
-        secret = await resolve_export_secret(settings)
-        # By its name: nothing of it is needed where no webhook is declared.
-        return Destination(name, away=Webhook(name, place, secret, import_module("evalforge.webhook").post_signed))
+        from evalforge.webhook import post_signed  # nothing of it is needed where no webhook is declared
+
+        return Destination(name, away=Webhook(name, place, await resolve_export_secret(settings), post_signed))
     return Destination(name, folder=Path(place))
 
 
