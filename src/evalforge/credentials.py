@@ -20,7 +20,7 @@ from evalforge.errors import CredentialsError, SettingsError
 SECRET_TIMEOUT_S = 5.0
 SCOPES = ("https://www.googleapis.com/auth/cloud-platform",)
 _UNAVAILABLE = "secret_manager_unavailable"
-_SEVERAL = frozenset({"PII_SALT", "REVIEW_WEBHOOK_SECRET"})
+_SEVERAL = frozenset({"PII_SALT", "REVIEW_WEBHOOK_SECRET", "EXPORT_WEBHOOK_SECRET"})
 """The settings that may hold several keys."""
 # How gRPC reports that the credentials themselves failed while a call was being made.
 _PLUGIN_FAILED = "metadata from plugin"
@@ -76,15 +76,21 @@ async def resolve_key_ring(settings: Settings) -> KeyRing:
 
 
 async def resolve_export_secret(settings: Settings) -> str:
-    """The secret that exports to webhooks are signed with.
+    """The secret, or several, that exports to webhooks are signed with.
 
     Raises:
-        SettingsError: it is not set.
+        SettingsError: it is not set, or its secret holds no such thing.
         CredentialsError: Secret Manager did not give it.
     """
-    if settings.export_webhook_secret is None:
-        raise SettingsError(f"EXPORT_WEBHOOK_SECRET: got nothing; wants {_wants('EXPORT_WEBHOOK_SECRET')}")
-    return await _value("EXPORT_WEBHOOK_SECRET", settings.export_webhook_secret, settings)
+    name, secret = "EXPORT_WEBHOOK_SECRET", settings.export_webhook_secret
+    if secret is None:
+        raise SettingsError(f"{name}: got nothing; wants {_wants(name)}")
+    text = await _value(name, secret, settings)
+    try:
+        signing_keys(text)
+    except ValueError as wrong:
+        raise SettingsError(f"{name}: what its secret holds does not fit ({wrong}); wants {_wants(name)}") from None
+    return text
 
 
 def key_ring_of(text: str) -> KeyRing:

@@ -6,14 +6,14 @@ EvalForgeError
 │   ├── CredentialsError       a secret could not be read
 │   ├── SourceRefusedError     Datadog refused the keys or the request
 │   ├── StoreError             the store refused for good (schema, permission, key ring)
-│   └── DestinationRefusedError a bucket or a webhook did not take it, or may not be called
+│   └── DestinationRefusedError a webhook or bucket did not take it, or may not be called
 ├── RetriableError             the same call may succeed after `retry_after_s`
 │   ├── SourceUnavailableError Datadog is down or unreachable beyond the retry budget
 │   ├── QuotaExhaustedError    Datadog's rate limit does not reset within the retry budget
 │   ├── StoreUnavailableError  the store did not answer in time
 │   ├── RunInProgressError     another run holds the lease
 │   ├── ErasedMeanwhileError   what was being exported was erased meanwhile
-│   └── DestinationUnavailableError a bucket or a webhook did not answer, however often it was tried
+│   └── DestinationUnavailableError a webhook or bucket did not answer, however often it was tried
 ├── SkippableError             this one item only: it becomes a dead letter, the run goes on
 └── RequestError               the caller's mistake: the request must change
     ├── NotFoundError          what the request names does not exist
@@ -95,7 +95,7 @@ class StoreError(FatalError):
 
 
 class DestinationRefusedError(FatalError):
-    """A bucket or webhook refused what was sent, or may not be called: a redirect, a 4xx, an address that is not public."""
+    """A webhook or bucket refused what was sent, or may not be called: a redirect, a 4xx, an address that is not public."""
 
     exit_code = 12
     http_status = 502
@@ -158,7 +158,7 @@ class ErasedMeanwhileError(RetriableError):
 
 
 class DestinationUnavailableError(RetriableError):
-    """A bucket or webhook did not answer, or said that it cannot now; it was tried several times."""
+    """A webhook or bucket did not answer, or said that it cannot now; it was tried several times."""
 
     exit_code = 13
     http_status = 502

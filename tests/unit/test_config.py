@@ -170,6 +170,7 @@ TABLE: dict[str, tuple[list[tuple[str, Any]], list[str]]] = {
         [
             ("evals=/data/evals, b-1=rel", (("evals", "/data/evals"), ("b-1", "rel"))),
             ("g=gs://my-bucket/a/b_1,h=gs://bkt", (("g", "gs://my-bucket/a/b_1"), ("h", "gs://bkt"))),
+            ("l=http://127.0.0.1:9/x", (("l", "http://127.0.0.1:9/x"),)),
             ("w=https://evals.example.com/hook?k=1", (("w", "https://evals.example.com/hook?k=1"),)),
         ],
         [
@@ -194,6 +195,14 @@ TABLE: dict[str, tuple[list[tuple[str, Any]], list[str]]] = {
             "a=file:///etc",
         ],
     ),
+    "EXPORT_WEBHOOK_SECRET": (
+        [(HOOK_SECRET, Secret(HOOK_SECRET)), (REFERENCE, Secret(REFERENCE))],
+        ["hunter2", "whsec_hunter2", "projects/hunter2"],
+    ),
+    "CLOUD_STORAGE_ENDPOINT": (
+        [("127.0.0.1:4443", "127.0.0.1:4443"), ("http://localhost:1", "localhost:1")],
+        ["storage.googleapis.com:443", "localhost", "127.0.0.1:0"],
+    ),
     "REVIEW_WEBHOOK_URL": (
         [(HOOK, Secret(HOOK)), ("http://127.0.0.1:9/x", Secret("http://127.0.0.1:9/x")), (REFERENCE, Secret(REFERENCE))],
         ["http://hooks.example.com/x", "hooks.example.com", "https://u:p@hooks.example.com/x", "https://é.example/x"],
@@ -209,17 +218,6 @@ TABLE: dict[str, tuple[list[tuple[str, Any]], list[str]]] = {
             ("https://example.com/evalforge", "https://example.com/evalforge"),
         ],
         ["example.com", "javascript:alert(1)", "https://u@x", "https://x?y", "https://x/#y", 'https://x/"y', "https://x/ y"],
-    ),
-    "EXPORT_WEBHOOK_SECRET": (
-        [
-            ("whsec_0123", Secret("whsec_0123")),
-            ("projects/p/secrets/s/versions/1", Secret("projects/p/secrets/s/versions/1")),
-        ],
-        ["projects/p/secrets/", "a\nb"],
-    ),
-    "CLOUD_STORAGE_ENDPOINT": (
-        [("127.0.0.1:4443", "127.0.0.1:4443"), ("http://localhost:1", "localhost:1")],
-        ["storage.googleapis.com:443", "localhost", "127.0.0.1:0"],
     ),
     "HOST": ([("127.0.0.1", "127.0.0.1"), ("::1", "::1")], ["a b", "a/b", "x" * 254]),
     "PORT": ([("0", 0), ("65535", 65535)], ["65536", "-1", "http", "80.0"]),

@@ -17,6 +17,7 @@ from evalforge.exports.destinations import OWN_FILE
 from evalforge.exports.selecting import selection_of_record
 from evalforge.exports.shown import ABANDONED, package_shown, shown_state
 from evalforge.exports.webhooks import Webhook
+from evalforge.webhook import post_signed
 
 
 async def declared_destination(settings: Settings, name: str) -> Destination:
@@ -43,9 +44,7 @@ async def declared_destination(settings: Settings, name: str) -> Destination:
                 retry_budget_s=settings.retry_budget_s,
             ),
         )
-    if place.startswith("https://"):
-        from evalforge.webhook import post_signed  # nothing of it is needed where no webhook is declared
-
+    if "://" in place:
         return Destination(name, away=Webhook(name, place, await resolve_export_secret(settings), post_signed))
     return Destination(name, folder=Path(place))
 

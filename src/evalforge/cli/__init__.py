@@ -65,8 +65,8 @@ EXIT_CODES: tuple[tuple[int, str], ...] = (
     (errors.RunInProgressError.exit_code, "another run is going on"),
     (LEAKS_FOUND, "an audit found personal data that still stands"),
     (QUERY_MISSED, "an audit found failures that the query misses; they are captured now"),
-    (errors.DestinationRefusedError.exit_code, "a bucket or a webhook refused what was sent, or may not be called"),
-    (errors.DestinationUnavailableError.exit_code, "a bucket or a webhook did not answer; try again"),
+    (errors.DestinationRefusedError.exit_code, "a webhook or bucket refused what was sent, or may not be called"),
+    (errors.DestinationUnavailableError.exit_code, "a webhook or bucket did not answer; try again"),
     (130, "interrupted"),
 )
 """Every exit code, as `evalforge --help` and docs/operations.md tell it."""

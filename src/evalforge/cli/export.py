@@ -66,9 +66,9 @@ def command(
     record of the package says that it was one person's, and not whose.
     """
     if (out is None) == (to is None):
-        raise RequestError("wants one of --out and --to", field="--out")
+        raise click.UsageError("Wants one of --out and --to.")
     if one_per_group and per_group not in (None, 1):
-        raise RequestError("--one-per-group and --per-group differ; give one of them", field="--per-group")
+        raise click.UsageError("--one-per-group and --per-group differ; give one of them.")
     settings = Settings.from_environment()
     selection = selection_of(**options)
     shape = Shape(format_name, 1 if one_per_group else per_group, _test_share(split))

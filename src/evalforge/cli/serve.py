@@ -15,7 +15,8 @@ def command(host: str | None, port: int | None) -> int:
 
     \b
     POST /ingestion/run-once   one run; the answer is its report
-    POST /exports              write captures to a declared destination
+    POST /exports              deliver a package of captures to a declared destination
+    GET  /exports              the packages that there are, and what became of them
     GET  /health               200 when every part is well, else 500
     GET  /livez                200 while the process answers
     GET  /openapi.json         the whole API

@@ -256,6 +256,21 @@ SETTINGS: tuple[Setting, ...] = (
         spell=values.spelled_destinations,
     ),
     Setting(
+        "EXPORT_WEBHOOK_SECRET",
+        "",
+        "what exports to webhooks are signed with: literal, several of them, or a Secret Manager version name",
+        webhooks.KEYS_WANTED,
+        values.webhook_secret,
+        secret=True,
+    ),
+    Setting(
+        "CLOUD_STORAGE_ENDPOINT",
+        "",
+        "points Cloud Storage's client at a local server, without credentials",
+        "host:port on loopback",
+        values.loopback_address,
+    ),
+    Setting(
         "REVIEW_WEBHOOK_URL",
         "",
         "where runs tell of groups that are new or have regressed: literal, or a Secret Manager version name; goes with "
@@ -279,21 +294,6 @@ SETTINGS: tuple[Setting, ...] = (
         "where reviewers open this service, such as https://evalforge.example.com: the webhook's links begin with it",
         "an http(s) URL without user name, query and fragment",
         values.base_url,
-    ),
-    Setting(
-        "EXPORT_WEBHOOK_SECRET",
-        "",
-        "what exports to a webhook are signed with: literal, or a Secret Manager version name",
-        "a secret that the receiver knows too, or projects/P/secrets/S/versions/V",
-        values.secret,
-        secret=True,
-    ),
-    Setting(
-        "CLOUD_STORAGE_ENDPOINT",
-        "",
-        "points Cloud Storage's client at a local server, without credentials",
-        "host:port on loopback",
-        values.loopback_address,
     ),
     Setting(
         "HOST",
@@ -402,11 +402,11 @@ class Settings:
     pii_explanations: Literal["scrubbed", "closed"] = "scrubbed"
     retention_days: int = 180
     export_destinations: tuple[tuple[str, str], ...] = ()
+    export_webhook_secret: Secret | None = None
+    cloud_storage_endpoint: str | None = None
     review_webhook_url: Secret | None = None
     review_webhook_secret: Secret | None = None
     review_base_url: str | None = None
-    export_webhook_secret: Secret | None = None
-    cloud_storage_endpoint: str | None = None
     host: str = "127.0.0.1"
     port: int = 8000
     public_hosts: tuple[str, ...] = ()
@@ -490,7 +490,7 @@ class Settings:
     @property
     def export_folders(self) -> dict[str, str]:
         """The folders among the destinations of exports, by name."""
-        return {name: place for name, place in self.export_destinations if not place.startswith(("gs://", "https://"))}
+        return {name: place for name, place in self.export_destinations if "://" not in place}
 
     @property
     def api_url(self) -> str:

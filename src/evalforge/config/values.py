@@ -210,10 +210,9 @@ def spelled_accounts(accounts: tuple[callers.Caller, ...]) -> str:
 
 DESTINATIONS_WANTS = (
     "name=place pairs; a name has lower-case letters, digits and dashes; a place is a folder, gs://bucket/prefix, or the "
-    "https URL of a webhook"
+    "https URL of a webhook (http only on loopback)"
 )
 _BUCKET = re.compile(r"gs://[a-z0-9][a-z0-9._\-]{1,220}[a-z0-9](?:/[A-Za-z0-9._\-]{1,100}){0,10}/?")
-_WEBHOOK = re.compile(r"https://[A-Za-z0-9](?:[A-Za-z0-9.\-]{0,251}[A-Za-z0-9])?(?::\d{1,5})?(?:[/?][\x21-\x7e]{0,1000})?")
 
 
 def destinations(text: str) -> tuple[tuple[str, str], ...]:
@@ -232,8 +231,12 @@ def destinations(text: str) -> tuple[tuple[str, str], ...]:
 def _is_place(place: str) -> bool:
     if place.startswith("gs:"):
         return _BUCKET.fullmatch(place) is not None and not {".", ".."} & set(place.removeprefix("gs://").split("/"))
-    if place.startswith("https:"):
-        return _WEBHOOK.fullmatch(place) is not None and "#" not in place
+    if place.startswith(("https:", "http:")):
+        try:
+            webhooks.validated_webhook_url(place)
+        except ValueError:
+            return False
+        return True
     return bool(place) and "\0" not in place and "://" not in place
 
 
@@ -243,7 +246,9 @@ def spelled_destinations(destinations: tuple[tuple[str, str], ...]) -> str:
 
 
 def _shown_place(place: str) -> str:
-    return f"https://{urlsplit(place).netloc}/…" if place.startswith("https://") else place
+    return (
+        f"{place.partition('://')[0]}://{urlsplit(place).netloc}/…" if place.startswith("http") and "://" in place else place
+    )
 
 
 def own_limits(text: str) -> tuple[tuple[str, Limits], ...]:

@@ -193,7 +193,9 @@ class Bucket:
                 code="no_credentials",
             ) from error
         except (google_errors.ServerError, google_errors.TooManyRequests, google_errors.RetryError) as error:
-            raise DestinationUnavailableError(f"{where} did not answer well ({type(error).__name__})") from error
+            raise DestinationUnavailableError(
+                f"{where} did not answer as it should within RETRY_BUDGET_S ({type(error).__name__})"
+            ) from error
         except google_errors.GoogleAPIError as error:
             raise DestinationRefusedError(f"{where} refused ({type(error).__name__})") from error
         except (requests.RequestException, ConnectionError, TimeoutError) as error:

@@ -32,7 +32,7 @@ class Post(Protocol):
         """Returns once the receiver has taken it; `message_id` is the same for the same bytes of a package.
 
         Raises:
-            FatalError, RetriableError
+            DestinationRefusedError, DestinationUnavailableError
         """
         ...
 
@@ -50,8 +50,8 @@ class Webhook:
         """Posts the files in their order; whoever has the manifest has them all.
 
         Raises:
-            DestinationRefusedError: a file is beyond `MAX_FILE_BYTES`; nothing was sent.
-            FatalError, RetriableError: the receiver refused, or cannot be reached.
+            DestinationRefusedError: a file is beyond `MAX_FILE_BYTES` and nothing was sent, or the receiver refused.
+            DestinationUnavailableError: the receiver cannot be reached, or not now.
         """
         for file in files:
             if file.size_bytes > MAX_FILE_BYTES:
