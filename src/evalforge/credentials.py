@@ -20,7 +20,7 @@ from evalforge.errors import CredentialsError, SettingsError
 SECRET_TIMEOUT_S = 5.0
 SCOPES = ("https://www.googleapis.com/auth/cloud-platform",)
 _UNAVAILABLE = "secret_manager_unavailable"
-_SEVERAL = frozenset({"PII_SALT", "REVIEW_WEBHOOK_SECRET"})
+_SEVERAL = frozenset({"PII_SALT", "REVIEW_WEBHOOK_SECRET", "EXPORT_WEBHOOK_SECRET"})
 """The settings that may hold several keys."""
 # How gRPC reports that the credentials themselves failed while a call was being made.
 _PLUGIN_FAILED = "metadata from plugin"

@@ -212,10 +212,10 @@ TABLE: dict[str, tuple[list[tuple[str, Any]], list[str]]] = {
     ),
     "EXPORT_WEBHOOK_SECRET": (
         [
-            ("whsec_0123", Secret("whsec_0123")),
+            (HOOK_SECRET, Secret(HOOK_SECRET)),
             ("projects/p/secrets/s/versions/1", Secret("projects/p/secrets/s/versions/1")),
         ],
-        ["projects/p/secrets/", "a\nb"],
+        ["projects/p/secrets/", "a\nb", "whsec_0123", "hunter2" * 6],
     ),
     "CLOUD_STORAGE_ENDPOINT": (
         [("127.0.0.1:4443", "127.0.0.1:4443"), ("http://localhost:1", "localhost:1")],

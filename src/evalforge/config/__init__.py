@@ -283,9 +283,9 @@ SETTINGS: tuple[Setting, ...] = (
     Setting(
         "EXPORT_WEBHOOK_SECRET",
         "",
-        "what exports to a webhook are signed with: literal, or a Secret Manager version name",
-        "a secret that the receiver knows too, or projects/P/secrets/S/versions/V",
-        values.secret,
+        "what exports to a webhook are signed with: literal, several of them, or a Secret Manager version name",
+        webhooks.KEYS_WANTED,
+        values.webhook_secret,
         secret=True,
     ),
     Setting(
