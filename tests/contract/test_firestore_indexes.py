@@ -97,6 +97,7 @@ VALUES: dict[str, list[Any]] = {
     "record": [RunRecord("r1", "running", "window", "holder", "cli", NOW, LATER)],
     "run_id": ["r1"],
     "limit": [3],
+    "package_id": ["p1"],
     "package": [ExportPackage("p1", NOW, "jsonl", "file", {}, 0, "0" * 64, 0, "delivered")],
     "erasure": [TOMBSTONE],
     "collection": list(COLLECTIONS),
