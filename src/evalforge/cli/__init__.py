@@ -42,7 +42,7 @@ COMMANDS: dict[str, Row] = {
     "privacy": Row("privacy", "Look", "Show what sanitizing does to a span, field by field."),
     "export": Row("export", "Look", "Write captures to files that eval tools load."),
     "exports": Row("exports", "Look", "List packages, show one, or deliver one again."),
-    "datadog": Row("datadog", "Look", "Send captures back to Datadog: a dataset's records, traces to annotate."),
+    "datadog": Row("datadog", "Look", "Send captures back: records of a dataset, traces to annotate."),
     "audit": Row("audit", "Privacy", "Look for stored personal data, or for missed failures."),
     "erase": Row("erase", "Privacy", "Erase what is held of one person, or of one trace, for good."),
     "purge": Row("purge", "Privacy", "Delete everything under a prefix, for good."),

@@ -17,7 +17,7 @@ from evalforge.exports.datadog.queueing import QueueReport
 LONGEST_NAME = 200
 
 
-@click.group(name="datadog", short_help="Send captures back to Datadog: a dataset's records, traces to annotate.")
+@click.group(name="datadog", short_help="Send captures back: records of a dataset, traces to annotate.")
 def command() -> None:
     """Send captures back to Datadog: as records of a dataset, or as traces of an annotation queue.
 
