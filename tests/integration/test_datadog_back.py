@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import replace
 from datetime import timedelta
@@ -22,6 +25,7 @@ from evalforge.errors import (
     SourceRefusedError,
     SourceUnavailableError,
 )
+from evalforge.exports import erasing
 from evalforge.exports.datadog import pushing
 from evalforge.exports.datadog.api import DatadogApi
 from evalforge.exports.datadog.pushing import PushReport, push_dataset
@@ -34,6 +38,7 @@ from evalforge.sandbox.state import READ, WRITE, Sandbox
 from evalforge.sandbox.trouble import Fault
 from evalforge.stores.sqlite import SqliteStore
 from tests.captures import NOW, SITE, START_NS, capture
+from tests.integration.commands import PLAIN
 
 LOST = ("cut", "reset", "truncated", "html", "503")
 """Troubles after which nobody knows whether a change was made; it was, but for a status."""
@@ -242,6 +247,64 @@ async def test_the_selection_selects(store: SqliteStore, server: BackgroundServe
     (package,) = await store.packages()
     assert (package.selection, package.count, package.format) == ({"env": "dev"}, 1, "datadog")
     assert (package.destination, package.state) == ("datadog:evals/failures", "delivered")
+
+
+# -- who reads it
+
+SDK = """
+import json
+from ddtrace.llmobs import LLMObs
+LLMObs.enable(ml_app="any", api_key="any", app_key="any", agentless_enabled=True, project_name="evals")
+theirs = LLMObs.create_dataset(dataset_name="theirs", records=[{"input_data": {"q": "1"}, "expected_output": "a"}])
+pulled = [*LLMObs.pull_dataset("failures"), *LLMObs.pull_dataset("theirs")]
+print(json.dumps([[one["input_data"], one["expected_output"], sorted(one["metadata"])] for one in pulled]))
+"""
+QUIET = ("DD_INSTRUMENTATION_TELEMETRY_ENABLED", "DD_REMOTE_CONFIGURATION_ENABLED", "DD_TRACE_ENABLED")
+
+
+async def test_datadog_s_sdk_pulls_what_was_pushed(store: SqliteStore, server: BackgroundServer, push: Push) -> None:
+    """In a process of its own: the SDK patches what it is imported into."""
+    await store.upsert([kept(1)], now=NOW)
+    await push()
+    surroundings = PLAIN | dict.fromkeys(QUIET, "false") | {"DD_LLMOBS_OVERRIDE_ORIGIN": server.url}
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", SDK, env=surroundings, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    out, error = await process.communicate()
+    assert process.returncode == 0, error.decode()
+    ours, theirs = json.loads(out)
+    assert ours[:2] == [{"input": "question 1"}, None]
+    assert {"evalforge_id", "failed_output", "datadog_url", "generated_assertions"} <= set(ours[2])
+    assert theirs == [{"q": "1"}, "a", []]
+
+
+async def test_two_pushes_at_once_make_no_duplicates(store: SqliteStore, server: BackgroundServer, push: Push) -> None:
+    await store.upsert([kept(number) for number in range(MOST_RECORDS + 10)], now=NOW)
+    await asyncio.gather(push(), push())
+    assert (len(dataset_in(server).records), len(server.sandbox.shelf.projects)) == (MOST_RECORDS + 10, 1)
+
+
+async def test_a_name_that_somebody_took_meanwhile_is_used(
+    store: SqliteStore, server: BackgroundServer, push: Push, api: DatadogApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    post = api.post
+
+    async def in_conflict(path: str, what: str, body: Any, *others: Any) -> Any:
+        await post(path, what, body, *others)
+        if what.startswith("the new"):
+            raise SourceRefusedError("somebody made it", status=409)
+
+    monkeypatch.setattr(api, "post", in_conflict)
+    await store.upsert([kept(1)], now=NOW)
+    assert (await push()).created == 1
+    assert list(dataset_in(server).records)
+
+
+async def test_an_erasure_is_told_where_records_went(store: SqliteStore, push: Push) -> None:
+    await store.upsert([kept(1)], now=NOW)
+    await push()
+    (task,) = await erasing.tasks_elsewhere(store, {}, NOW - timedelta(days=1))
+    assert "'datadog:evals/failures'" in task
 
 
 # -- trouble

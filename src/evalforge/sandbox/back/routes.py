@@ -31,6 +31,9 @@ from evalforge.sandbox.spans import Json
 from evalforge.sandbox.state import READ, WRITE, LoggedCall, Sandbox
 
 BASE = "/api/v2/llm-obs/v1"
+UNSTABLE = "/api/unstable/llm-obs/v1"
+"""Where dd-trace-py makes projects and datasets, always answered with 200: so it was recorded."""
+
 PAGE_LIMIT = 1000
 """How many items a page has, at most and unless asked for fewer; what Datadog's is nobody has published."""
 
@@ -54,11 +57,20 @@ def routes() -> list[Route]:
         ("POST", "/annotation-queues/{queue_id}/interactions", WRITE, _add_interactions),
         ("GET", "/annotation-queues/{queue_id}/annotated-interactions", READ, _annotated),
     ]
+    served = [(BASE + path, method, permission, asked) for method, path, permission, asked in rows]
+    served += [
+        (f"{UNSTABLE}/projects", "POST", WRITE, _with_200(_make_project)),
+        (f"{UNSTABLE}/{{project_id}}/datasets", "POST", WRITE, _with_200(_make_dataset)),
+    ]
     return [
-        Route(prefix + BASE + path, _endpoint(permission, asked), methods=[method])
-        for method, path, permission, asked in rows
+        Route(prefix + path, _endpoint(permission, asked), methods=[method])
+        for path, method, permission, asked in served
         for prefix in ("", "/{base:path}")
     ]
+
+
+def _with_200(asked: Asked) -> Asked:
+    return lambda sandbox, request, body: (200, asked(sandbox, request, body)[1])
 
 
 def _endpoint(permission: str, asked: Asked) -> Callable[[Request], Awaitable[Response]]:
