@@ -262,11 +262,18 @@ def test_a_session_ends_with_its_time_and_with_its_key() -> None:
     assert sessions.caller_in(told(f"evalforge={token}"), ROWS[:1], 1_000_000_000) is None
 
 
+def test_odd_cookies_of_other_programs_lock_nobody_out() -> None:
+    token = sessions.token_of(ROWS[1], time.time())
+    for others in ('x={{"a":1}}; ', "a b; ", "=; ", "evalforge2=z; "):
+        assert sessions.caller_in(told(f"{others}evalforge={token}"), ROWS) == ROWS[1].caller
+
+
 @pytest.mark.parametrize(
     "cookie",
     [
         "", "evalforge=", "evalforge=kim", "other={token}", "evalforge={token}x", "evalforge={swapped}",
-        "evalforge={token}; __Host-evalforge={token}", "evalforge={longer}", "evalforge=" + "9" * 5_000, "\x00=;;;",
+        "evalforge={token}; __Host-evalforge={token}", "evalforge={token}; evalforge={token}",
+        "evalforge={longer}", "evalforge=" + "9" * 5_000, "\x00=;;;",
     ],
 )  # fmt: skip
 def test_a_cookie_that_is_not_ours_is_nobody(cookie: str) -> None:

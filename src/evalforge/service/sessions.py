@@ -10,7 +10,6 @@ import hmac
 import re
 import time
 from collections.abc import Iterable
-from http.cookies import CookieError, SimpleCookie
 
 from starlette.datastructures import Headers
 
@@ -49,14 +48,9 @@ def _signature(row: KeyRow, name: str, ends: int) -> str:
 
 
 def _tokens(headers: Headers) -> list[str]:
-    found = []
-    for header in headers.getlist("cookie"):
-        try:
-            cookies = SimpleCookie(header)
-        except CookieError:
-            continue
-        found += [cookies[name].value for name in (NAME, SECURE_NAME) if name in cookies]
-    return found
+    """Every cookie of ours: read by hand, since other programs on the same host may leave odd ones, and names may repeat."""
+    pairs = [pair.partition("=") for header in headers.getlist("cookie") for pair in header.split(";")]
+    return [value.strip() for name, equals, value in pairs if equals and name.strip() in (NAME, SECURE_NAME)]
 
 
 def cookie(token: str, *, is_secure: bool) -> str:

@@ -72,7 +72,7 @@ _SHAPES: Mapping[str, re.Pattern[str]] = {
 }
 """Fields of our own making by name: what matches as a whole is no finding there. Only outside of what senders nest."""
 
-_PACKED = frozenset({"span_ids", "trace_keys", "origins"})
+_PACKED = frozenset({"span_ids", "trace_keys", "origins", "document_ids"})
 """Fields of packed ids and digests: bytes that mean nothing as text."""
 
 _OWN_LISTS = ("occurrences", "signals", "error_details")
