@@ -7,14 +7,14 @@ it, and what an answer must not be is made up from the failure and marked so.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from evalforge.core.ports import StoredCapture
-from evalforge.core.privacy.marks import is_mark
 from evalforge.core.privacy.text.findings import MARK
 from evalforge.core.signals import FailureType
+from evalforge.exports.chat import answer_in, asked_in, chat_messages, is_closed, tells
 from evalforge.exports.jsonl import json_bytes
 
 Texts = Literal["kept", "closed", "absent"]
@@ -103,25 +103,20 @@ _DESCRIBED_BY = (
 def example_of(stored: StoredCapture, *, expected_output: str | None = None, split: Split | None = None) -> Example:
     """The example that a capture makes. Equal captures make equal examples."""
     capture = stored.capture
-    payload = capture.payload
-    given, answer = payload.get("input"), payload.get("output")
-    messages = [message for one in _messages_in(given) for message in _chat_messages(one)]
-    asked = _said(given) or _last_of(messages, "user") or _arguments_in(given)
-    actual = _said(answer) or _last_of(
-        [message for one in _messages_in(answer) for message in _chat_messages(one)], "assistant"
-    )
+    given, answer = capture.payload.get("input"), capture.payload.get("output")
+    asked, actual = asked_in(given), answer_in(answer)
     return Example(
         id=f"evalforge_{capture.document_id}",
         trace_id=capture.trace_id,
         span_id=capture.greatest.span_id,
         signature=capture.signature,
         input=asked,
-        messages=messages if any(message["content"] for message in messages) else (),
+        messages=chat_messages(given),
         actual_output=actual or None,
         expected_output=expected_output,
         assertions=assertions_of(capture.failure_type, actual),
         metadata=_metadata(stored),
-        texts="kept" if asked else "closed" if _is_closed(given) else "absent",
+        texts="kept" if asked else "closed" if is_closed(given) else "absent",
         split=split,
         users=(*capture.user_first_ns, *capture.root_user_first_ns),
     )
@@ -133,7 +128,12 @@ def assertions_of(failure_type: FailureType, actual: str) -> tuple[Assertion, ..
     The bad answer is compared with only where that can tell something: 12 to 500 characters, nothing in it removed.
     """
     found = [Assertion("rubric", RUBRICS[failure_type])]
-    if MIN_EXACT <= len(actual) <= MAX_EXACT and not MARK.search(actual) and "[redacted" not in actual:
+    if (
+        len(actual.strip()) >= MIN_EXACT
+        and len(actual) <= MAX_EXACT
+        and not MARK.search(actual)
+        and "[redacted" not in actual
+    ):
         found.append(Assertion("not_contains", actual))
     return tuple(found)
 
@@ -156,89 +156,11 @@ def _metadata(stored: StoredCapture) -> dict[str, str | int | float | bool]:
 def _explanation(payload: Mapping[str, Any], place: str) -> str:
     """What an evaluator said about the worst signal, or the error's message."""
     evaluations, error = payload.get("evaluation"), payload.get("error")
-    name = place.partition(".")[2]
-    verdict = evaluations.get(name) if isinstance(evaluations, Mapping) else None
+    section, _, name = place.partition(".")
+    verdict = evaluations.get(name) if section == "evaluation" and isinstance(evaluations, Mapping) else None
     reasoning = verdict.get("reasoning") if isinstance(verdict, Mapping) else None
     message = error.get("message") if isinstance(error, Mapping) else None
-    return _text(reasoning) or _text(message)
-
-
-def _text(value: Any) -> str:
-    """A text that is one: no placeholder for what was removed whole."""
-    return value if isinstance(value, str) and value.strip() and not is_mark(value) else ""
-
-
-def _said(section: Any) -> str:
-    return _text(section.get("value")) if isinstance(section, Mapping) else _text(section)
-
-
-def _messages_in(section: Any) -> list[Mapping[str, Any]]:
-    messages = section.get("messages") if isinstance(section, Mapping) else None
-    return [one for one in messages if isinstance(one, Mapping)] if isinstance(messages, list) else []
-
-
-def _chat_messages(message: Mapping[str, Any]) -> Iterable[dict[str, Any]]:
-    """A message as chat APIs have it; the results of tools are messages of their own."""
-    role = message.get("role")
-    role = role if role in ("system", "user", "assistant", "tool", "developer") else "user"
-    content = _text(message.get("content"))
-    results = [one for one in _listed(message.get("tool_results")) if isinstance(one, Mapping)]
-    if role == "tool" or results:
-        for result in results or [{"result": content}]:
-            said: dict[str, Any] = {"role": "tool", "content": _text(result.get("result")) or content}
-            yield said | _named(tool_call_id=result.get("tool_id"), name=result.get("name"))
-        return
-    chat: dict[str, Any] = {"role": role, "content": content}
-    calls = [one for one in _listed(message.get("tool_calls")) if isinstance(one, Mapping)]
-    if calls:
-        chat["tool_calls"] = [
-            {
-                **_named(id=call.get("tool_id")),
-                "type": "function",
-                "function": {"name": _text(call.get("name")) or "tool", "arguments": _arguments_text(call.get("arguments"))},
-            }
-            for call in calls
-        ]
-    yield chat
-
-
-def _named(**values: Any) -> dict[str, str]:
-    return {name: value for name, value in values.items() if isinstance(value, str) and value}
-
-
-def _listed(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else []
-
-
-def _arguments_text(arguments: Any) -> str:
-    return arguments if isinstance(arguments, str) else json_bytes({} if arguments is None else arguments).decode()
-
-
-def _last_of(messages: Sequence[Mapping[str, Any]], role: str) -> str:
-    return next((one["content"] for one in reversed(messages) if one["role"] == role and one["content"]), "")
-
-
-def _arguments_in(section: Any) -> str:
-    """What a tool was called with, where the span is the call of a tool."""
-    if not isinstance(section, Mapping):
-        return ""
-    rest = {name: value for name, value in section.items() if name not in ("messages", "value")}
-    return json_bytes(rest).decode() if rest and not _is_closed(rest) else ""
-
-
-def _is_closed(value: Any) -> bool:
-    """Whether a placeholder stands somewhere in it for what was removed whole."""
-    todo, looked_at = [value], 0
-    while todo and looked_at < 10_000:
-        one = todo.pop()
-        looked_at += 1
-        if isinstance(one, str) and is_mark(one):
-            return True
-        if isinstance(one, Mapping):
-            todo.extend(one.values())
-        elif isinstance(one, list):
-            todo.extend(one)
-    return False
+    return next((one for one in (reasoning, message) if isinstance(one, str) and tells(one)), "")
 
 
 # -- as a line ------------------------------------------------------------------------------------------------------------
@@ -271,7 +193,8 @@ def example_from(document: Mapping[str, Any]) -> Example:
         KeyError, TypeError, ValueError: it is none.
     """
     return Example(
-        **{name: document[name] for name in ("id", "trace_id", "span_id", "signature", "input", "messages", "metadata")},
+        **{name: document[name] for name in ("id", "trace_id", "span_id", "signature", "input", "metadata")},
+        messages=tuple(document["messages"]),
         actual_output=document["actual_output"],
         expected_output=document["expected_output"],
         assertions=tuple(Assertion(one["kind"], one["value"]) for one in document["assertions"]),

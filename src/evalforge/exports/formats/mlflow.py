@@ -9,6 +9,7 @@ from typing import Any
 
 from evalforge.exports.examples import Example
 from evalforge.exports.formats import Format, FormatFile, generated, lines
+from evalforge.exports.jsonl import json_bytes
 
 
 def record(example: Example) -> dict[str, Any]:
@@ -22,7 +23,7 @@ def record(example: Example) -> dict[str, Any]:
     tags = {name: str(value) for name, value in example.metadata.items()}
     tags |= {"evalforge_id": example.id, "failed_output": example.actual_output or ""}
     if generated(example):
-        tags["generated_assertions"] = str(len(example.assertions))
+        tags["generated_assertions"] = json_bytes(generated(example)).decode()
     if example.split:
         tags["split"] = example.split
     return {"inputs": inputs, "expectations": expectations, "tags": tags}

@@ -8,11 +8,13 @@ Source: https://www.promptfoo.dev/docs/configuration/test-cases, https://mozilla
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from evalforge.core.inert import inert_text
 from evalforge.exports.examples import Example
-from evalforge.exports.formats import Format, FormatFile
+from evalforge.exports.formats import Format, FormatFile, lines
 from evalforge.exports.formats.csv_cells import table
 from evalforge.exports.jsonl import json_bytes
 
@@ -36,12 +38,17 @@ tests: file://tests.yaml
 """
 
 
-def inert(text: str) -> str:
-    """A text that a template engine gives back as it is.
+_BEGINS = re.compile(r"\{[{%#]|\{\Z")
 
-    In a raw block nothing but the tags of raw blocks means anything; each beginning of a tag stands outside, as a string.
+
+def inert(text: str) -> str:
+    """A text that promptfoo gives back as it is.
+
+    In a raw block nothing but the tags of raw blocks means anything to the template engine. promptfoo itself looks further:
+    before it renders, it puts variables in place of `{{name}}` wherever that stands. So each beginning of a tag, of whatever
+    kind, stands outside, as a string.
     """
-    return _OPEN + text.replace("{%", f'{_CLOSE}{{{{ "{{%" }}}}{_OPEN}') + _CLOSE
+    return _OPEN + _BEGINS.sub(lambda found: f'{_CLOSE}{{{{ "{found[0]}" }}}}{_OPEN}', text) + _CLOSE
 
 
 def test_of(example: Example, *, is_graded: bool) -> dict[str, Any]:
@@ -70,7 +77,7 @@ def test_of(example: Example, *, is_graded: bool) -> dict[str, Any]:
 def description(example: Example) -> str:
     """What a test is about, in one line."""
     parts = (example.metadata.get(name) for name in ("failure_type", "ml_app", "span_name"))
-    return str(_shown(" · ".join(str(part) for part in parts if part)))
+    return str(_shown(" · ".join(inert_text(str(part)) for part in parts if part)))
 
 
 _RENAMED = {"signature": "group"}
@@ -83,11 +90,13 @@ def _shown(value: str | int | float | bool) -> str | int | float | bool:
 
 
 def _listed(examples: Iterable[Example], *, is_graded: bool) -> Iterator[bytes]:
-    # A block list of JSON objects: JSON is YAML that has neither tags nor anchors.
+    # A block list of JSON objects: JSON is YAML that has neither tags nor anchors, once the two characters are escaped that
+    # only YAML refuses.
     is_empty = True
     for example in examples:
         is_empty = False
-        yield b"- " + json_bytes(test_of(example, is_graded=is_graded)) + b"\n"
+        text = json_bytes(test_of(example, is_graded=is_graded)).decode()
+        yield f"- {text}\n".replace("\ufffe", "\\ufffe").replace("\uffff", "\\uffff").encode()
     if is_empty:
         yield b"[]\n"
 
@@ -101,8 +110,8 @@ def _row(example: Example) -> dict[str, str]:
         "__metadata:span_url": str(example.metadata.get("span_url", "")),
         "__metadata:split": example.split or "",
     }
-    for number, text in enumerate(example.forbidden[:1], 1):
-        row[f"__expected{number}"] = "not-contains: " + inert(text)
+    if example.forbidden:
+        row["__expected1"] = "not-contains: " + inert(example.forbidden[0])
     return row
 
 
@@ -118,6 +127,7 @@ FORMAT = Format(
         FormatFile("promptfooconfig.yaml", lambda examples: iter((CONFIGURATION.encode(),))),
         FormatFile("tests.yaml", lambda examples: _listed(examples, is_graded=False)),
         FormatFile("graded.yaml", lambda examples: _listed(examples, is_graded=True)),
+        FormatFile("tests.jsonl", lines(lambda example: test_of(example, is_graded=False))),
         FormatFile("tests.csv", table(_row, _COLUMNS)),
     ),
 )
