@@ -30,7 +30,7 @@ test: $(BIN)/.dev  ## one path through every capability, under 5 minutes on 2 co
 
 test-all: $(BIN)/.dev  ## the long tests, properties with all their examples, every Python that is installed
 	$(BIN)/python -m pytest -q -m "hypothesis and not long" -n 2 --dist loadfile --no-loadscope-reorder --hypothesis-profile=full
-	$(BIN)/python -m pytest -q -m long --hypothesis-profile=full
+	$(BIN)/python -m pytest -q -m long --hypothesis-profile=full -n 2 --dist loadfile --no-loadscope-reorder
 
 check: $(BIN)/.dev  ## formatting, lint, types, generated docs, locks
 	$(BIN)/ruff format --check .
