@@ -263,6 +263,8 @@ def _read_of(stored: StoredDocument) -> Mapping[str, Any]:
     read = _without_own_shapes(stored.document)
     if stored.collection == "runs" and isinstance(read.get("report"), Mapping):
         read["report"] = _without_own_shapes(read["report"])
+    if stored.collection == "exports" and isinstance(read.get("files"), (list, tuple)):
+        read["files"] = [_without_own_shapes(one) if isinstance(one, Mapping) else one for one in read["files"]]
     if stored.collection == "tombstones":
         read.pop("actor", None)
         tasks = read.get("tasks")

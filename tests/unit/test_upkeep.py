@@ -21,6 +21,7 @@ from evalforge.core.ports import (
     Erasure,
     ExportPackage,
     Lease,
+    PackageFile,
     RunRecord,
     Store,
     StoredDocument,
@@ -319,6 +320,21 @@ async def test_ids_and_digests_that_look_like_something_are_no_leaks(store: Stor
     report = await audited(store, fix=True)
     assert (report.groups, report.removed) == ({}, 0)
     assert report.seen["dead_letters"] == len(unlucky)
+
+
+async def test_digests_of_packages_are_no_leaks_and_other_texts_there_are(store: Store) -> None:
+    digests = [hashlib.sha256(str(number).encode()).hexdigest() for number in range(1_500)]
+    ids = b"".join(bytes.fromhex(one[:32]) for one in digests)
+    files = tuple(PackageFile("train/tests.yaml", one, 7) for one in digests)
+    about = {"env": "prod"}
+    package = ExportPackage(
+        "export_20261124T223240Z_238cf4c5", NOW, "promptfoo", "evals", about, 3, digests[0], 90, "delivered"
+    )
+    package = dataclasses.replace(package, files=files, counts={"taken": 3}, document_ids=ids)
+    await store.save_package(package)
+    assert (await audited(store)).groups == {}
+    await store.save_package(dataclasses.replace(package, selection={"ml_app": EMAIL}))
+    assert places_in(await audited(store)) == {("exports", "selection.ml_app", "email")}
 
 
 async def test_an_id_of_a_run_that_looks_like_a_telephone_number_is_no_leak(store: Store) -> None:
