@@ -95,7 +95,7 @@ def test_the_service_and_its_store_on_sqlite_import_nothing_of_googles(tmp_path:
 )
 def test_usage_errors_are_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(arguments) == 2
-    assert ("Error: " if arguments != ["export"] else "evalforge: wants one of --out and --to") in capsys.readouterr().err
+    assert "Error: " in capsys.readouterr().err
 
 
 ERRORS: list[tuple[BaseException, int, str]] = [
