@@ -149,6 +149,7 @@ async def test_what_was_erased_meanwhile_is_taken_out_of_the_bucket(storage: Sto
     await store.close()
 
 
+@pytest.mark.long
 async def test_many_megabytes_arrive_as_they_are(store: SqliteStore, storage: Storage, bucket: str) -> None:
     await store.upsert([told(number, f"{number} why? " * 1_900) for number in range(100, 700)], now=NOW)
     destination = to(storage, bucket)

@@ -145,6 +145,7 @@ def test_a_package_that_failed_is_delivered_again(filled: dict[str, str], tmp_pa
     assert (package["state"], package["attempts"]) == ("delivered", 2)
 
 
+@pytest.mark.long
 def test_a_process_that_died_left_an_abandoned_package(filled: dict[str, str], tmp_path: Path) -> None:
     store = Path(filled["CAPTURE_STORE"].removeprefix("sqlite:///"))
     evalforge(filled, "export", "--limit", "2", "--to", "evals")
@@ -182,6 +183,7 @@ def test_closed_texts_make_no_tests_and_it_is_said_why(filled: dict[str, str], t
     assert (tmp_path / "all.jsonl").stat().st_size > 0
 
 
+@pytest.mark.long
 def test_an_erasure_reaches_packages_of_every_format(filled: dict[str, str], tmp_path: Path) -> None:
     own = filled | {
         "CAPTURE_STORE": f"sqlite:///{tmp_path / 'own.sqlite3'}",

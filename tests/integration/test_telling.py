@@ -120,6 +120,7 @@ def test_a_webhook_that_is_down_costs_a_warning_and_is_told_by_the_next_run(tmp_
         assert first["id"] == second["id"]
 
 
+@pytest.mark.long
 def test_a_webhook_that_may_not_be_called_fails_no_run(tmp_path: Path) -> None:
     with world(tmp_path) as one:
         one.environment["REVIEW_WEBHOOK_URL"] = f"https://127.0.0.1.nip.invalid:{one.receiver.port}/hunter2"
