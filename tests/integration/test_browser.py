@@ -36,12 +36,19 @@ def chromium() -> str:
     names = ("chromium", "chromium-browser", "google-chrome")
     path = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, names)), None)
     if path is None and os.environ.get("CI") and shutil.which("apt-get") and os.geteuid() == 0:
-        command = ["apt-get", "install", "-y", "--no-install-recommends", "chromium"]
-        subprocess.run(command, capture_output=True, timeout=300, check=False)
+        for command in (["update"], ["install", "-y", "--no-install-recommends", "chromium"]):
+            subprocess.run(["apt-get", *command], capture_output=True, timeout=300, check=False)
         path = shutil.which("chromium")
     if path is None or shutil.which("npm") is None or shutil.which("node") is None:
-        pytest.skip(HOW_TO_INSTALL)
-    return path
+        lacking(HOW_TO_INSTALL)
+    return str(path)
+
+
+def lacking(what: str) -> None:
+    """Skips, loudly; in CI it fails."""
+    if os.environ.get("CI"):
+        pytest.fail(what)
+    pytest.skip(what)
 
 
 def modules() -> Path:
@@ -53,7 +60,7 @@ def modules() -> Path:
         command = ["npm", "install", "--no-audit", "--no-fund", "--ignore-scripts", *PACKAGES]
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300, check=False)
         if done.returncode:
-            pytest.skip(f"THE BROWSER TESTS DID NOT RUN: npm cannot install {', '.join(PACKAGES)}")
+            lacking(f"THE BROWSER TESTS DID NOT RUN: npm cannot install {', '.join(PACKAGES)}")
     return folder
 
 

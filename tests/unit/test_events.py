@@ -100,23 +100,23 @@ def test_levels_below_the_chosen_one_are_left_out() -> None:
 def test_libraries_are_heard_without_their_words() -> None:
     stream = io.StringIO()
     configure_logging("json", stream=stream)
-    library = logging.getLogger("some.library")
+    library = logging.getLogger("some.package")
     library.info("not heard")
-    library.warning("the prompt was %s", "secret words")
+    library.warning("the prompt was %s", "secret text")
     try:
-        raise ValueError("secret words")
+        raise ValueError("secret text")
     except ValueError:
-        library.exception("failed on %s", "secret words")
-    library.error("does not fit %d %d", "secret words")
+        library.exception("failed on %s", "secret text")
+    library.error("does not fit %d %d", "secret text")
     assert "secret" not in stream.getvalue()
     written = lines(stream)
-    assert [(entry["message"], entry["logger"]) for entry in written[:2]] == [("library.warned", "some.library")] * 2
+    assert [(entry["message"], entry["logger"]) for entry in written[:2]] == [("library.warned", "some.package")] * 2
     assert written[1]["error"] == "ValueError"
 
 
 def test_a_record_that_does_not_fit_its_format_is_not_printed_elsewhere(capsys: pytest.CaptureFixture[str]) -> None:
     configure_logging("json", stream=io.StringIO())
-    logging.getLogger("some.library").error("%d", "secret words")
+    logging.getLogger("some.package").error("%d", "secret text")
     captured = capsys.readouterr()
     assert captured.out + captured.err == ""
 

@@ -154,7 +154,7 @@ TELEMETRY: dict[str, tuple[Any, ...]] = {
     "telemetry.sdk.name": ("opentelemetry", "datadog"),
     "telemetry.sdk.language": ("python", "nodejs", "java"),
     "telemetry.sdk.version": ("1.27.0", "4.16.0"),
-    "otel.library.name": ("opentelemetry.instrumentation.fastapi", "io.opentelemetry.tomcat-7.0"),
+    "otel.scope.name": ("opentelemetry.instrumentation.fastapi", "io.opentelemetry.tomcat-7.0"),
     "otel.status_code": ("ERROR", "OK", "STATUS_CODE_UNSET"),
     "otel.scope.version": ("0.48b0", "1.2.3"),
     "_dd.p.dm": ("-0", "-3", "-4"),

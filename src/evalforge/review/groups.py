@@ -91,10 +91,8 @@ async def list_groups(store: Store, wanted: Wanted, *, now: datetime, limit: int
         StoreError, StoreUnavailableError
     """
     start = _start_of(cursor)
-    newest = await store.newest_by_signature(now=now)
-    reviews = {review.signature: review async for review in store.reviews()}
-    rows = [_Row(brief, reviews.get(brief.signature) or Review(brief.signature)) for brief in newest]
-    rows = [row for row in rows if _may_match(row, wanted)]
+    every = await every_group(store, now=now)
+    rows = [row for row in every if _may_match(row, wanted)]
     matches = await at_once(_matches(store, row.newest, wanted.selection, now) for row in rows)
     rows = sorted(
         (row for row, matched in zip(rows, matches, strict=True) if matched), key=lambda row: row.order, reverse=True
@@ -102,7 +100,7 @@ async def list_groups(store: Store, wanted: Wanted, *, now: datetime, limit: int
     left = [row for row in rows if start is None or row.order < start]
     groups = await at_once(_group(store, row, wanted.selection, now) for row in left[:limit])
     goes_on = _cursor_of(left[limit - 1]) if len(left) > limit else None
-    return GroupsPage(groups, goes_on, len(rows), len(newest) >= MAX_SIGNATURES)
+    return GroupsPage(groups, goes_on, len(rows), len(every) >= MAX_SIGNATURES)
 
 
 async def one_group(store: Store, signature: str, *, now: datetime, selection: Selection | None = None) -> Group:
@@ -115,25 +113,37 @@ async def one_group(store: Store, signature: str, *, now: datetime, selection: S
     found = await store.briefs(Selection(signatures=(signature,), limit=1), now=now)
     if not found:
         raise NotFoundError(f"no capture has the signature {signature[:80]!a}; the list of groups shows those there are")
-    row = _Row(found[0], await store.load_review(signature))
+    row = Row(found[0], await store.load_review(signature))
     return await _group(store, row, selection or Selection(), now)
 
 
 @dataclass(frozen=True, slots=True)
-class _Row:
-    """A group as far as one read tells it."""
+class Row:
+    """A group as far as one read tells it: its newest capture, and its review."""
 
     newest: Brief
     review: Review
 
     @property
     def is_regressed(self) -> bool:
+        """Whether it is resolved, and failed again since."""
         return self.review.has_regressed(self.newest.started_at)
 
     @property
     def order(self) -> tuple[bool, datetime, str]:
         """Greatest first."""
         return self.is_regressed, self.newest.started_at, self.newest.signature
+
+
+async def every_group(store: Store, *, now: datetime) -> list[Row]:
+    """Every group with its review, in any order; one read each.
+
+    Raises:
+        StoreError, StoreUnavailableError
+    """
+    newest = await store.newest_by_signature(now=now)
+    reviews = {review.signature: review async for review in store.reviews()}
+    return [Row(brief, reviews.get(brief.signature) or Review(brief.signature)) for brief in newest]
 
 
 def _start_of(cursor: str | None) -> tuple[bool, datetime, str] | None:
@@ -143,11 +153,11 @@ def _start_of(cursor: str | None) -> tuple[bool, datetime, str] | None:
     return is_regressed, started_at, signature
 
 
-def _cursor_of(row: _Row) -> str:
+def _cursor_of(row: Row) -> str:
     return cursor_text(_KIND, row.newest.started_at, row.is_regressed, row.newest.signature)
 
 
-def _may_match(row: _Row, wanted: Wanted) -> bool:
+def _may_match(row: Row, wanted: Wanted) -> bool:
     """Whether the group may match, by what needs no further question."""
     selection = wanted.selection
     if wanted.state is not None and row.review.state is not wanted.state:
@@ -171,7 +181,7 @@ async def _matches(store: Store, newest: Brief, selection: Selection, now: datet
     return await store.count_matching(replace(selection, signatures=(newest.signature,), limit=1), now=now) > 0
 
 
-async def _group(store: Store, row: _Row, selection: Selection, now: datetime) -> Group:
+async def _group(store: Store, row: Row, selection: Selection, now: datetime) -> Group:
     signature = row.newest.signature
     own = replace(selection, signatures=(signature,), limit=None)
     trend_to = selection.started_to or now

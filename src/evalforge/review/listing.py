@@ -9,6 +9,7 @@ from datetime import datetime
 from evalforge.core.ports import Position, Selection, Store, StoredCapture
 from evalforge.core.review import ReviewState
 from evalforge.review.cursors import cursor_parts, cursor_text
+from evalforge.review.groups import every_group
 
 _KIND = "c"
 
@@ -59,12 +60,10 @@ async def in_state(store: Store, selection: Selection, state: ReviewState | None
     """The selection, narrowed to captures whose group is in that state."""
     if state is None:
         return selection
-    reviewed = {review.signature: review.state async for review in store.reviews()}
     if state is ReviewState.NEW:
-        every = [brief.signature for brief in await store.newest_by_signature(now=now)]
-        found = {signature for signature in every if reviewed.get(signature, state) is state}
+        found = {row.newest.signature for row in await every_group(store, now=now) if row.review.state is state}
     else:
-        found = {signature for signature, one in reviewed.items() if one is state}
+        found = {review.signature async for review in store.reviews(state)}
     if selection.signatures is not None:
         found &= set(selection.signatures)
     return replace(selection, signatures=tuple(sorted(found)))

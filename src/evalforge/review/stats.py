@@ -9,9 +9,9 @@ from datetime import datetime, timedelta
 from typing import Literal
 
 from evalforge.core.ports import Selection, Store
-from evalforge.core.review import Review, ReviewState
+from evalforge.core.review import ReviewState
 from evalforge.core.signals import FailureType, Severity
-from evalforge.review.groups import TREND_DAYS, at_once, counts_between, edges_between
+from evalforge.review.groups import TREND_DAYS, at_once, counts_between, edges_between, every_group
 
 MOST_NAMES = 20
 """How many applications and models are told; the most frequent."""
@@ -56,10 +56,8 @@ async def failure_stats(store: Store, selection: Selection, *, now: datetime, pa
     by_severity = {}
     for severity in _wanted([one.label for one in sorted(Severity, reverse=True)], selection.severity):
         by_severity[severity] = await counts_between(store, replace(selection, severity=severity), edges, now)
-    newest = await store.newest_by_signature(now=now)
-    reviews = {review.signature: review async for review in store.reviews()}
-    reviewed = [(brief, reviews.get(brief.signature) or Review(brief.signature)) for brief in newest]
-    groups = Counter(review.state.value for _, review in reviewed)
+    every = await every_group(store, now=now)
+    groups = Counter(row.review.state.value for row in every)
     return Stats(
         edges=edges,
         total=sum(sum(counts) for counts in by_type.values()),
@@ -68,7 +66,7 @@ async def failure_stats(store: Store, selection: Selection, *, now: datetime, pa
         by_app=await _by_name(store, selection, "ml_app", now),
         by_model=await _by_name(store, selection, "model_name", now),
         groups={state.value: groups[state.value] for state in ReviewState},
-        regressed_count=sum(review.has_regressed(brief.started_at) for brief, review in reviewed),
+        regressed_count=sum(row.is_regressed for row in every),
     )
 
 
