@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import socket
+import threading
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -32,6 +33,15 @@ async def store() -> AsyncIterator[SqliteStore]:
     await opened.upsert([told(number, ml_app=f"app-{number}") for number in range(5)], now=NOW)
     yield opened
     await opened.close()
+
+
+@pytest.fixture(autouse=True)
+def nothing_goes_on() -> Iterator[None]:
+    """No export leaves a thread behind that goes on asking."""
+    before = {thread.ident for thread in threading.enumerate()}
+    yield
+    left = [thread.name for thread in threading.enumerate() if thread.ident not in before]
+    assert [name for name in left if "background" in name] == []
 
 
 @pytest.fixture

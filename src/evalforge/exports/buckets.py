@@ -90,6 +90,9 @@ class Bucket:
                 # Always said: the client would also take it from variables of the environment that are none of ours.
                 client_options=ClientOptions(api_endpoint=GOOGLE if self._endpoint is None else f"http://{self._endpoint}"),
             )
+            # From 3.17 on, the client asks for the bucket's own metadata in a thread of its own, for traces that nobody
+            # takes here: a request more, a permission more, and retries that go on after the export has ended.
+            client._bucket_metadata_cache = None
             return client.bucket(self._bucket_name)
 
         return await asyncio.to_thread(body)
