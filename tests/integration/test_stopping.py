@@ -54,7 +54,8 @@ class Caller(threading.Thread):
 def test_a_stop_during_a_page_stores_it_and_the_next_run_goes_on(sandbox: BackgroundServer, tmp_path: Path) -> None:
     slow = Fault("slow", latency_s=1.0)
     sandbox.sandbox.trouble.faults = [slow]
-    environment = settings_for(sandbox, tmp_path)
+    # A page takes a second or two; on a machine that does much else it may take longer than the usual grace.
+    environment = settings_for(sandbox, tmp_path, STOP_GRACE_S="60")
     with Service(tmp_path / "first.log", environment) as service:
         caller = Caller(service)
         until(lambda: slow.hits, "the first request of the run")
