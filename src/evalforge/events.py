@@ -46,6 +46,7 @@ EVENTS: tuple[Event, ...] = (
         (
             "run_id",
             "outcome",
+            "dry_run",
             "complete",
             "incomplete_because",
             "window",

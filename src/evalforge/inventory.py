@@ -334,7 +334,7 @@ LOG = Place(
             "run_id erasure_id package_id request_id plan window sources "
             "source filter step stage site store port route problems "
             "slices_done slices_total spans_per_s eta_s quota_left callers usable "
-            "outcome complete incomplete_because action reason code kind part since retry_after_s duration_s "
+            "outcome dry_run complete incomplete_because action reason code kind part since retry_after_s duration_s "
             "fetched healthy failing rejected created updated unchanged refused kept_out expired request_count retry_count "
             "item_count count looked_for found written left captures dead_letters export_rows task_count raw_traces "
             "checkpoints runs exports tombstones fix documents leaking fixed removed leaks_left outdated missed arrived "

@@ -120,3 +120,16 @@ async def test_one_run_at_a_time_and_the_next_after_it_ended() -> None:
         runner.start(silent, RunRequest())
     assert caught.value.since == "2026-11-23T06:00:00.000Z"
     await runner.stopped()
+
+
+async def test_a_run_that_ends_without_a_report_is_logged_and_one_whose_turn_it_is_not_is_not(log: io.StringIO) -> None:
+    """Whoever watches the log, as alerts do, hears of missing keys as of any other failure; a 409 is none."""
+    runner = Runner()
+    silent = Settings(capture_store="sqlite:///:memory:")
+    with pytest.raises(SettingsError):
+        await asyncio.wrap_future(runner.start(silent, RunRequest()).report)
+    vars(runner)["_since"] = "2026-11-23T06:00:00.000Z"
+    with pytest.raises(RunInProgressError):
+        runner.start(silent, RunRequest())
+    failed = [entry for entry in map(json.loads, log.getvalue().splitlines()) if entry["message"] == "run.failed"]
+    assert [(entry["severity"], entry["code"]) for entry in failed] == [("ERROR", "bad_settings")]

@@ -446,6 +446,7 @@ def emit_summary(report: RunReport) -> None:
         "run.finished",
         run_id=report.run_id,
         outcome=report.state,
+        dry_run=report.rehearsed is not None,
         complete=report.complete,
         incomplete_because=report.incomplete_because,
         window=str(report.window),

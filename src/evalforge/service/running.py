@@ -16,7 +16,8 @@ from typing import Any, TypeVar
 
 from evalforge import bootstrap
 from evalforge.config import Settings
-from evalforge.errors import RunInProgressError
+from evalforge.errors import EvalForgeError, RequestError, RetriableError, RunInProgressError
+from evalforge.events import emit
 from evalforge.runs import RunProgress, RunReport, default_holder
 from evalforge.service.quotas import Quotas
 from evalforge.service.requests import RunRequest
@@ -107,6 +108,9 @@ class Runner:
                 for source in report.sources:
                     self._quotas.hear(source["name"], source["rate_limit"])
                 return report
+            except EvalForgeError as error:
+                _tell(error)
+                raise
             finally:
                 self._since = None
 
@@ -140,6 +144,13 @@ class Runner:
         if self._present is not None and self._stopping_at is not None:
             left_s = max(0.0, self._stopping_at + self.grace_s - time.monotonic())
             await asyncio.wait([asyncio.ensure_future(_ended(self._present))], timeout=left_s)
+
+
+def _tell(error: EvalForgeError) -> None:
+    """Logs what ended a run that has no report; whoever asked may have gone, and a schedule reads no answers."""
+    if not isinstance(error, RequestError | RunInProgressError):  # the caller's mistake, or another run's turn
+        retry_after_s = error.retry_after_s if isinstance(error, RetriableError) else None
+        emit("run.failed", code=error.code, retry_after_s=retry_after_s)
 
 
 async def _ended(result: Future[RunReport]) -> None:
