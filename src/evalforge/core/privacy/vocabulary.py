@@ -11,6 +11,8 @@ import re
 from functools import cache
 from importlib import resources
 
+from evalforge.core.privacy.word_set import WordSet
+
 MAX_WORD_LENGTH = 32
 _PIECE = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
 _SMALL_NUMBER = re.compile("[0-9]{1,3}|20[0-9]{2}")
@@ -37,12 +39,7 @@ def is_word(word: str) -> bool:
 
 def is_name(word: str) -> bool:
     """Whether a lower-case word is a given name or a surname and is not in the vocabulary."""
-    known = _names().get(word[:2])
-    if known is None:
-        return False
-    if type(known) is str:  # most of a run's words begin alike: the rest of the list is never made sets
-        known = _names()[word[:2]] = frozenset(known.split())
-    return word in known and word not in technical_words()
+    return word in _names() and word not in technical_words()
 
 
 def is_known_words(text: str, max_words: int = 4) -> bool:
@@ -96,14 +93,13 @@ def keys_of_languages() -> tuple[tuple[str, tuple[str, ...]], ...]:
 
 
 @cache
-def _words() -> frozenset[str]:
-    return frozenset(_unpacked("words.txt.gz").split())
+def _words() -> WordSet:
+    return WordSet(_unpacked("words.txt.gz").split())
 
 
 @cache
-def _names() -> dict[str, str | frozenset[str]]:
-    """The names by their first two letters: a line of them, and their set once one is asked for."""
-    return {line[:2]: line for line in _unpacked("names.txt.gz").splitlines()}
+def _names() -> WordSet:
+    return WordSet(_unpacked("names.txt.gz").split())
 
 
 def _file(name: str) -> bytes:

@@ -17,6 +17,7 @@ from importlib.resources.abc import Traversable
 
 from evalforge.core.privacy.text.word_tables import CUES, EVERYDAY, GIVEN_TOO
 from evalforge.core.privacy.vocabulary import is_name
+from evalforge.core.privacy.word_set import WordSet
 
 MAX_WORD_LENGTH = 40
 """Letters in a word; what is longer is unknown."""
@@ -57,7 +58,7 @@ class Kind(IntEnum):
 class Lexicon:
     """The words of all vocabularies and the names; looks words up in any case. Immutable but for the forms it has met.
 
-    `words` becomes the lexicon's own.
+    Of `words`, which may be changed, only those stay that are neither `names_only` nor `towns`.
     """
 
     def __init__(
@@ -71,11 +72,11 @@ class Lexicon:
     ) -> None:
         words |= CUES
         words -= names_only | towns
-        self._words = words
+        self._words = WordSet(words)
         self._names_only = names_only
-        self._also_names = also_names
+        self._also_names = WordSet(also_names)
         self._names_first = names_first
-        self._jargon = jargon
+        self._jargon = WordSet(jargon)
         self._watched = ((names_first | GIVEN_TOO) - EVERYDAY) | CUES
         self._fine = {""}
         """Forms of words that texts held and that need no closer look whatever stands around them (`Their`, `users'`). Only
