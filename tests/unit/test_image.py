@@ -191,10 +191,6 @@ def test_where_nothing_is_set_nothing_is_mounted_but_an_empty_file(tmp_path: Pat
     assert (tmp_path / "pip.conf").read_text() == "[global]\n"
 
 
-def test_pip_of_this_machine_can_be_asked() -> None:
-    assert not any("file:" in value for name, value in index.settings_of_this_machine().items() if "index" in name)
-
-
 # --- what the Dockerfile says ------------------------------------------------------------------------------------------
 
 
