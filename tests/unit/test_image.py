@@ -221,7 +221,6 @@ def test_nothing_is_sent_to_the_engine_but_what_is_named() -> None:
     allowed = {line[1:] for line in lines if line.startswith("!")}
     copied = {source for line in re.findall(r"(?m)^COPY (?!--from)(.+)$", DOCKERFILE) for source in line.split()[:-1]}
     assert copied == allowed
-    assert all((ROOT / one).exists() for one in allowed)
 
 
 # --- the health check ---------------------------------------------------------------------------------------------------
