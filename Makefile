@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   := evalforge_venv
 BIN    := $(VENV)/bin
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all check docs lock sbom advisories bench clean
+.PHONY: help demo test test-all check docs lock sbom advisories package image bench clean
 
 help:  ## list the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -36,6 +36,7 @@ check: $(BIN)/.dev  ## formatting, lint, types, generated docs, locks
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/hadolint deploy/image/Dockerfile
 	$(BIN)/python -m docs.generate --check
 	$(BIN)/python -m deploy.lock --check
 	$(BIN)/python -m deploy.sbom --check
@@ -52,6 +53,12 @@ sbom: $(BIN)/.dev  ## write the bill of materials of what is locked
 
 advisories: $(BIN)/.dev  ## known vulnerabilities of what is locked; OSV_URL=... asks a mirror, MUST=1 fails where it cannot tell
 	$(BIN)/python -m deploy.advisories $(if $(OSV_URL),--osv-url $(OSV_URL)) $(if $(MUST),--must)
+
+package: $(BIN)/.dev  ## build the source distribution, and the wheel from it, into dist/
+	$(BIN)/python -m uv build --build-constraints deploy/build.lock --require-hashes --out-dir dist
+
+image: $(BIN)/.dev  ## build the container image on BASE=python:3.13-slim; TAG=... names it, RELEASE=1 wants a base by digest
+	$(BIN)/python -m deploy.image build --base $(or $(BASE),$(error say on what: make image BASE=python:3.13-slim)) $(if $(TAG),--tag $(TAG)) $(if $(RELEASE),--release)
 
 $(BIN)/.bench: $(BIN)/.dev
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[bench]'

@@ -1,8 +1,8 @@
 """Writes the locks of deploy/ from pyproject.toml: `python -m deploy.lock`, with `--check` only to compare, offline.
 
-requirements.lock is what the service and the command need at run time; build.lock is what makes the wheel. Every package
-is there in one version, with the SHA-256 of each of its files, whatever index they come from. `--upgrade` takes the newest
-versions; without it those that are locked stay as long as pyproject.toml lets them.
+requirements.lock is what the service and the command need at run time, with the extras that a deployment has; build.lock is
+what makes the wheel. Every package is there in one version, with the SHA-256 of each of its files, whatever index they come
+from. `--upgrade` takes the newest versions; without it those that are locked stay as long as pyproject.toml lets them.
 """
 
 from __future__ import annotations
@@ -52,8 +52,17 @@ class Lock:
         return sorted(str(Requirement(text)) for text in self.requirements(pyproject))
 
 
+DEPLOYED_EXTRAS = ("gcs",)
+"""The extras that are locked too, and so in the image: what is deployed has no folder of its own to export to."""
+
+
+def _run_time(pyproject: Mapping[str, Any]) -> list[str]:
+    extras = pyproject["project"]["optional-dependencies"]
+    return [*pyproject["project"]["dependencies"], *(one for name in DEPLOYED_EXTRAS for one in extras[name])]
+
+
 LOCKS = (
-    Lock("requirements.lock", lambda pyproject: pyproject["project"]["dependencies"]),
+    Lock("requirements.lock", _run_time),
     Lock("build.lock", lambda pyproject: pyproject["build-system"]["requires"]),
 )
 RUN_TIME = LOCKS[0]

@@ -56,7 +56,7 @@ def test_the_wheel_passes_its_tests(version: str, wheel: Path, tmp_path: Path) -
     subprocess.run([venv_python, "-m", "pip", "install", "-q", f"{wheel}[dev]"], check=True)
     place = tmp_path / "checkout"
     shutil.copytree(ROOT / "tests", place / "tests", ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("pyproject.toml", "bench", "deploy", "docs", "README.md"):
+    for name in ("pyproject.toml", "bench", "deploy", "docs", "README.md", ".dockerignore"):
         source = ROOT / name
         (shutil.copytree if source.is_dir() else shutil.copy)(source, place / name)
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
