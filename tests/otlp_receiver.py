@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import threading
 import time
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -19,6 +20,7 @@ class Receiver:
         self.status = status
         self.wait_s = wait_s
         self.location: str | None = None
+        self.is_endless = False
         self.asked: list[tuple[str, dict[str, str]]] = []
         self.bodies: list[bytes] = []
         self.metrics: list[Any] = []
@@ -41,8 +43,13 @@ class Receiver:
                 self.send_response(receiver.status)
                 if receiver.location is not None:
                     self.send_header("Location", receiver.location)
-                self.send_header("Content-Length", "0")
+                if not receiver.is_endless:
+                    self.send_header("Content-Length", "0")
                 self.end_headers()
+                with suppress(OSError):
+                    while receiver.is_endless:
+                        self.wfile.write(b"x" * 65536)
+                self.close_connection = receiver.is_endless
 
             def log_message(self, format: str, *args: Any) -> None:
                 """Silence: the test reads what came."""

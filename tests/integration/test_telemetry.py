@@ -79,6 +79,16 @@ def test_a_run_of_the_command_line_tells_a_collector_what_its_report_says(
     assert attributes_of(root)["fetched"] == report["items"]["fetched"]
 
 
+def test_a_backfill_tells_a_collector_too(sandbox: BackgroundServer, collector: Receiver, tmp_path: Path) -> None:
+    environment = PLAIN | environment_for(sandbox, tmp_path) | {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url}
+    report = json.loads(evalforge(environment, "backfill", "--from", "2d", "--slice", "24h", "--json").stdout)
+    points = collector.points()
+    assert total(points, "evalforge.spans.read") == report["items"]["fetched"] > 0
+    assert total(points, "evalforge.runs", plan="backfill", outcome="complete") == 1
+    windows = [span for span in collector.spans() if span.name == "evalforge.window"]
+    assert len(windows) == report["backfill"]["done"]
+
+
 def test_a_collector_that_is_not_there_changes_nothing(sandbox: BackgroundServer, tmp_path: Path) -> None:
     environment = PLAIN | environment_for(sandbox, tmp_path) | {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9"}
     done = evalforge(environment, "ingest", "--json")

@@ -344,6 +344,18 @@ def test_a_collector_in_trouble_costs_a_line_and_a_bounded_time(trouble: str) ->
     assert "hunter2" not in stream.getvalue()
 
 
+def test_an_endless_answer_is_not_read() -> None:
+    recorder = Recorder()
+    with Receiver() as receiver:
+        receiver.is_endless = True
+        way = sender(receiver)
+        recorder.add_way(way)
+        recorder.add("evalforge.second_net.hits")
+        way.close()
+        receiver.is_endless = False
+    assert receiver.points() == {("evalforge.second_net.hits", ()): 1}
+
+
 def test_a_batch_is_sent_again_after_trouble_that_passes() -> None:
     recorder = Recorder()
     with Receiver(503) as receiver:

@@ -12,6 +12,7 @@ import gzip
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -132,7 +133,7 @@ class Otlp:
             work.append(lambda: meters.shutdown(left_ms))
         if self._tracers is not None:
             work.append(self._tracers.shutdown)
-        threads = [threading.Thread(target=one, name="telemetry", daemon=True) for one in work]
+        threads = [threading.Thread(target=_quietly, args=(one,), name="telemetry", daemon=True) for one in work]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -156,6 +157,12 @@ class Otlp:
         now = time.time()
         moments = dict(self._ages.get(row.name, {}))
         return [Observation(max(0.0, now - at), _attributes(row, labels)) for labels, at in moments.items()]
+
+
+def _quietly(work: Callable[[], object]) -> None:
+    """Nobody is helped by a traceback of the SDK's on a terminal, and a run least of all."""
+    with suppress(Exception):
+        work()
 
 
 class _Begun:
@@ -190,7 +197,8 @@ class _Post:
     """Posts batches, again where it may help, until a batch's time is up or all is to end."""
 
     def __init__(self, target: Target, transport: httpx.BaseTransport | None) -> None:
-        self._target = target
+        self._url = target.endpoint
+        self._timeout_s = target.timeout_s
         self._close_at: float | None = None
         self._is_failing = False
         host = urlsplit(target.endpoint).hostname or ""
@@ -217,7 +225,7 @@ class _Post:
     def sent(self, signal: str, request: Any) -> bool:
         """Whether the collector took it."""
         body = gzip.compress(request.SerializeToString(), 5)
-        ends_at, wait_s, code = time.monotonic() + self._target.timeout_s, _FIRST_WAIT_S, "too_late"
+        ends_at, wait_s, code = time.monotonic() + self._timeout_s, _FIRST_WAIT_S, "too_late"
         while True:
             if self._close_at is not None:
                 ends_at = min(ends_at, self._close_at)
@@ -225,15 +233,17 @@ class _Post:
             if left_s <= 0:
                 return self.failed(signal, code)
             try:
-                answer = self._http.post(f"{self._target.endpoint}/v1/{signal}", content=body, timeout=left_s)
+                # What it says beside the status is not read, however much it is.
+                with self._http.stream("POST", f"{self._url}/v1/{signal}", content=body, timeout=left_s) as answer:
+                    status = answer.status_code
             except (httpx.HTTPError, RuntimeError) as error:  # a closed client is a RuntimeError
                 code = "timeout" if isinstance(error, httpx.TimeoutException) else "unreachable"
             else:
-                if answer.is_success:
+                if 200 <= status < 300:
                     self._is_failing = False
                     return True
-                code = f"http_{answer.status_code}"
-                if answer.status_code not in _AGAIN:
+                code = f"http_{status}"
+                if status not in _AGAIN:
                     return self.failed(signal, code)
             time.sleep(max(0.0, min(wait_s, ends_at - time.monotonic())))
             wait_s = min(2 * wait_s, _LONGEST_WAIT_S)
