@@ -38,11 +38,13 @@ check: $(BIN)/.dev  ## formatting, lint, types, generated docs, locks
 	$(BIN)/mypy
 	$(BIN)/hadolint deploy/image/Dockerfile
 	$(BIN)/python -m docs.generate --check
+	$(BIN)/python -m deploy.dashboards --check
 	$(BIN)/python -m deploy.lock --check
 	$(BIN)/python -m deploy.sbom --check
 
-docs: $(BIN)/.dev  ## write the generated parts of docs/
+docs: $(BIN)/.dev  ## write the generated parts of docs/, the dashboards and the alerts
 	$(BIN)/python -m docs.generate
+	$(BIN)/python -m deploy.dashboards
 
 lock: $(BIN)/.dev  ## lock what pyproject.toml asks for, with hashes; UPGRADE=1 takes the newest versions
 	$(BIN)/python -m deploy.lock $(if $(UPGRADE),--upgrade)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import click
 
+from deploy.dashboards import ALERTS
 from docs import prices
 from evalforge import errors
 from evalforge.config import SETTINGS
@@ -22,6 +23,7 @@ from evalforge.inventory import MEANINGS, PLACES
 from evalforge.runs import INCOMPLETE
 from evalforge.sources.datadog.permissions import PERMISSIONS
 from evalforge.stores.firestore_indexes import INDEXES, Mode
+from evalforge.telemetry.instruments import INSTRUMENTS, STRETCHES, Attribute, Instrument, Stretch, prometheus_name
 
 DOCS = Path(__file__).parent
 _PART = re.compile(r"(<!-- generated: ([a-z_]+) -->\n).*?(<!-- end generated -->)", re.DOTALL)
@@ -236,6 +238,73 @@ _BECOMES = {
 }
 
 
+def instruments() -> str:
+    """Every metric, by both names, with its attributes."""
+    return table(
+        ("metric", "in Prometheus", "kind", "unit", "attributes", "what"),
+        (
+            (
+                code(row.name),
+                code(prometheus_name(row)),
+                row.kind.value,
+                row.unit,
+                ", ".join(code(one.name) for one in row.attributes),
+                row.meaning,
+            )
+            for row in INSTRUMENTS
+        ),
+    )
+
+
+def instrument_values() -> str:
+    """Every attribute with all its values, where it has the same ones."""
+    found: dict[Attribute, list[str]] = {}
+    rows: list[Instrument | Stretch] = [*INSTRUMENTS, *STRETCHES]
+    for row in rows:
+        for one in row.attributes:
+            found.setdefault(one, []).append(row.name)
+    return table(
+        ("attribute", "of", "values, and `other`"),
+        (
+            (code(one.name), ", ".join(map(code, dict.fromkeys(names))), ", ".join(sorted(one.values)))
+            for one, names in found.items()
+        ),
+    )
+
+
+def stretches() -> str:
+    """Every span that a trace of ours can hold."""
+    return table(
+        ("span", "what", "attributes"),
+        (
+            (
+                code(row.name),
+                row.meaning,
+                ", ".join(map(code, (*(one.name for one in row.attributes), *row.counts, *row.ids))),
+            )
+            for row in STRETCHES
+        ),
+    )
+
+
+def alerts() -> str:
+    """Every alert, what it means and what to do."""
+    return table(
+        ("alert", "severity", "when", "it means", "what to do"),
+        (
+            (
+                code(alert.name),
+                alert.severity,
+                code(f"{alert.promql} {alert.comparison} {alert.threshold:g}")
+                + (f" for {alert.minutes} minutes" if alert.minutes else ""),
+                alert.meaning,
+                alert.do,
+            )
+            for alert in ALERTS
+        ),
+    )
+
+
 PARTS: dict[str, Callable[[], str]] = {
     "settings": settings,
     "signals": signals,
@@ -251,6 +320,10 @@ PARTS: dict[str, Callable[[], str]] = {
     "prices": costs,
     "firestore_indexes": firestore_indexes,
     "fault_matrix": fault_matrix,
+    "instruments": instruments,
+    "instrument_values": instrument_values,
+    "stretches": stretches,
+    "alerts": alerts,
 }
 
 

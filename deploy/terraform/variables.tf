@@ -106,7 +106,7 @@ variable "settings" {
     # Their values would stand in Terraform's state; more_secrets makes secrets for those that Secret Manager can hold.
     condition = length(setintersection(keys(var.settings), [
       "DATADOG_API_KEY", "DATADOG_APP_KEY", "PII_SALT", "EXPORT_WEBHOOK_SECRET", "REVIEW_WEBHOOK_URL",
-      "REVIEW_WEBHOOK_SECRET", "SERVICE_API_KEYS",
+      "REVIEW_WEBHOOK_SECRET", "SERVICE_API_KEYS", "OTEL_EXPORTER_OTLP_HEADERS",
     ])) == 0
     error_message = "Secrets do not go into Terraform: add a version to the secret (README.md), or name it in more_secrets."
   }
@@ -132,7 +132,7 @@ variable "settings" {
 }
 
 variable "more_secrets" {
-  description = "Settings beside Datadog's keys and PII_SALT that get a secret: of EXPORT_WEBHOOK_SECRET, REVIEW_WEBHOOK_URL and REVIEW_WEBHOOK_SECRET."
+  description = "Settings beside Datadog's keys and PII_SALT that get a secret: of EXPORT_WEBHOOK_SECRET, REVIEW_WEBHOOK_URL, REVIEW_WEBHOOK_SECRET and OTEL_EXPORTER_OTLP_HEADERS."
   type        = set(string)
   nullable    = false
   default     = []
@@ -140,9 +140,9 @@ variable "more_secrets" {
   validation {
     condition = length(setsubtract(
       var.more_secrets,
-      ["EXPORT_WEBHOOK_SECRET", "REVIEW_WEBHOOK_URL", "REVIEW_WEBHOOK_SECRET"],
+      ["EXPORT_WEBHOOK_SECRET", "REVIEW_WEBHOOK_URL", "REVIEW_WEBHOOK_SECRET", "OTEL_EXPORTER_OTLP_HEADERS"],
     )) == 0
-    error_message = "Only EXPORT_WEBHOOK_SECRET, REVIEW_WEBHOOK_URL and REVIEW_WEBHOOK_SECRET can be had as further secrets."
+    error_message = "Only EXPORT_WEBHOOK_SECRET, REVIEW_WEBHOOK_URL, REVIEW_WEBHOOK_SECRET and OTEL_EXPORTER_OTLP_HEADERS can be had as further secrets."
   }
 }
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from evalforge.config import SETTINGS, Settings
 from evalforge.config.values import Secret, salt_problem
+from evalforge.core.otlp import parse_headers
 from evalforge.core.privacy import KeyRing
 from evalforge.core.webhooks import signing_keys, validated_webhook_url
 from evalforge.errors import CredentialsError, SettingsError
@@ -135,6 +136,22 @@ async def resolve_review_webhook(settings: Settings) -> WebhookAccess | None:
         except ValueError as wrong:
             raise SettingsError(f"{name}: what its secret holds does not fit ({wrong}); wants {_wants(name)}") from None
     return access
+
+
+async def resolve_otlp_headers(settings: Settings) -> dict[str, str]:
+    """The headers that telemetry is sent with; none where none are set.
+
+    Raises:
+        SettingsError: the secret holds no such thing.
+        CredentialsError: Secret Manager did not give it.
+    """
+    name, secret = "OTEL_EXPORTER_OTLP_HEADERS", settings.otel_exporter_otlp_headers
+    if secret is None:
+        return {}
+    try:
+        return parse_headers(await _value(name, secret, settings))
+    except ValueError as wrong:
+        raise SettingsError(f"{name}: what its secret holds does not fit ({wrong}); wants {_wants(name)}") from None
 
 
 def _wants(name: str) -> str:

@@ -190,6 +190,12 @@ EVENTS: tuple[Event, ...] = (
         ("code", "usable"),
         "the keys that ID tokens are checked with could not be fetched; usable says whether earlier ones go on",
     ),
+    Event(
+        "telemetry.failed",
+        "WARNING",
+        ("signal", "code"),
+        "the collector did not take metrics or traces; told once until it takes some again, and no run fails of it",
+    ),
     Event("health.failed", "WARNING", ("part", "code"), "a health probe failed"),
     Event(
         "export.written", "INFO", ("package_id", "destination", "format", "count", "sha256"), "an export package is there"

@@ -27,6 +27,7 @@ from evalforge.core.ports import (
     Store,
     UpsertResult,
 )
+from evalforge.core.ports.telemetry import SILENCE, Telemetry
 from evalforge.core.privacy import (
     ALONE,
     SANITIZER_VERSION,
@@ -47,6 +48,7 @@ from evalforge.core.window import Window
 from evalforge.erasure import Guard
 from evalforge.errors import SkippableError
 from evalforge.events import emit
+from evalforge.measuring import measure_captures, measure_items, measure_page
 
 DEAD_LETTER_RETENTION_DAYS = 30
 TRACES_PER_PART = 100
@@ -145,7 +147,7 @@ class Reading:
     `guard` keeps out what was erased. `should_stop` is asked after each stored page and gives a reason, or None to go on.
     `fence` is that of the lease under which checkpoints are saved, `tier` the series of windows that they belong to,
     `began_ms` when its reading began, and `reach` which spans it is after. `on_captures` hears of captures before they are
-    stored, `on_page` of each stored page and of what became of its captures.
+    stored, `on_page` of each stored page and of what became of its captures, `telemetry` of counts and durations.
     """
 
     run_id: str
@@ -159,6 +161,7 @@ class Reading:
     began_ms: int | None = None
     on_captures: Callable[[Sequence[FailureCapture]], None] = lambda captures: None
     on_page: Callable[[Page, UpsertResult], None] = lambda page, result: None
+    telemetry: Telemetry = SILENCE
 
 
 async def ingest(
@@ -176,7 +179,8 @@ async def ingest(
         neighbours.remember(await source.spans_before(window, after.last_ms, MAX_RECENT_SPANS))
     async with aclosing(source.pages(window, after, reach=reading.reach)) as pages:
         async for page in pages:
-            await store_page(source, store, page, neighbours, reading, tally)
+            with measure_page(reading.telemetry, source.name, page.item_count):
+                await store_page(source, store, page, neighbours, reading, tally)
             saved = replace(page.checkpoint, tier=reading.tier, began_ms=reading.began_ms)
             del page  # its spans go before the next ones come
             if not await store.save_checkpoint(saved, fence=reading.fence):
@@ -223,6 +227,7 @@ async def store_page(
         failing=len(judged.failing),
         rejected=len(letters),
     )
+    measure_items(reading.telemetry, source.name, page.item_count, judged.failing_count, judged.rejected_count)
     reading.on_page(page, result)
     return letters
 
@@ -473,4 +478,6 @@ def _tell(captures: list[FailureCapture], result: UpsertResult, letters: list[De
             action="dead_letter",
             outcome="kept",
         )
-    return Counter(capture.failure_type.value for capture in captures if capture.trace_id in created)
+    by_type = Counter(capture.failure_type.value for capture in captures if capture.trace_id in created)
+    measure_captures(reading.telemetry, captures, result, letters, by_type)
+    return by_type

@@ -338,10 +338,23 @@ LOG = Place(
             "fetched healthy failing rejected created updated unchanged refused kept_out expired request_count retry_count "
             "item_count count looked_for found written left captures dead_letters export_rows task_count raw_traces "
             "checkpoints runs exports tombstones fix documents leaking fixed removed leaks_left outdated missed arrived "
-            "told untold letters resolved failed_again gone not_found not_askable "
+            "told untold signal letters resolved failed_again gone not_found not_askable "
             "destination format sha256 erased signature state changed groups",
             "codes, counts, ids that were drawn, settings that are no secrets",
             shown="all others",
+        ),
+    ),
+)
+
+TELEMETRY = Place(
+    "[metrics and traces](observability.md) (to a collector, where one is set, and `GET /metrics`)",
+    "as long as your collector keeps them",
+    (
+        Row(
+            "source plan outcome code failure_type reason kind store run_id window_s item_count limit size_bytes "
+            "write_count fetched healthy failing rejected created updated unchanged request_count retry_count",
+            "counts, durations, words of a fixed table, and the id that a run drew",
+            shown="everything",
         ),
     ),
 )
@@ -367,5 +380,6 @@ PLACES = (
     NOTICE,
     COMPLETENESS,
     LOG,
+    TELEMETRY,
 )
 """Every place, in the order of the documentation."""

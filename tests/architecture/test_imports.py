@@ -18,8 +18,10 @@ RANKS = {
     "events": 2,
     "google_credentials": 2,
     "datadog_http": 2,
+    "telemetry": 3,
     "credentials": 3,
     "ingest": 3,
+    "measuring": 3,
     "runs": 3,
     "completeness": 3,
     "dead_letters": 3,
@@ -44,6 +46,7 @@ RANKS = {
 }
 USE_CASES = {
     "ingest",
+    "measuring",
     "enrichment",
     "rehearsal",
     "runs",

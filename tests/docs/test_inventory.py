@@ -37,6 +37,7 @@ from evalforge.ingest import DEAD_LETTER_RETENTION_DAYS
 from evalforge.inventory import PLACES, Personal, Place
 from evalforge.runs import RunReport
 from evalforge.stores import records
+from evalforge.telemetry.instruments import INSTRUMENTS, STRETCHES
 from evalforge.telling import event_body
 from tests.captures import NOW, capture
 from tests.spans import span
@@ -108,6 +109,11 @@ WRITTEN: list[tuple[Place, set[str]]] = [
     (inventory.NOTICE, {*notice(), *notice()["group"]}),
     (inventory.COMPLETENESS, set(CompletenessReport(Window(0, 10)).document())),
     (inventory.LOG, {field for event in EVENTS for field in event.fields}),
+    (
+        inventory.TELEMETRY,
+        {one.name for rows in (INSTRUMENTS, STRETCHES) for row in rows for one in row.attributes}
+        | {name for row in STRETCHES for name in (*row.counts, *row.ids)},
+    ),
 ]
 
 

@@ -18,6 +18,7 @@ from tests.integration.commands import PLAIN, on_a_terminal
 from tests.integration.test_end_to_end import store_settings
 from tests.integration.test_erasure import Told, everything_stored, held
 from tests.integration.test_service_process import Service
+from tests.otlp_receiver import Receiver
 
 __all__ = ["store_settings"]
 
@@ -162,7 +163,15 @@ def test_the_forms_are_found_where_they_are() -> None:
     assert not found_in("nothing personal at all, 2026-11-24T22:32:30.800390Z")
 
 
-def test_nothing_that_was_planted_leaves(datadog: str, store_settings: dict[str, str], tmp_path: Path) -> None:
+@pytest.fixture
+def collector() -> Iterator[Receiver]:
+    with Receiver() as receiver:
+        yield receiver
+
+
+def test_nothing_that_was_planted_leaves(
+    datadog: str, store_settings: dict[str, str], collector: Receiver, tmp_path: Path
+) -> None:
     environment = PLAIN | store_settings | {
         "DATADOG_API_URL": datadog,
         "DATADOG_API_KEY": "k",
@@ -173,6 +182,7 @@ def test_nothing_that_was_planted_leaves(datadog: str, store_settings: dict[str,
         "PII_TEXT_ALLOWLIST": "input,output,prompt,metadata.note",
         "EXPORT_DESTINATIONS": f"evals={tmp_path / 'evals'}",
         "LOG_FORMAT": "json",
+        "OTEL_EXPORTER_OTLP_ENDPOINT": collector.url,
     }  # fmt: skip
     told = Told()
     report = told.json(environment, "ingest")
@@ -198,6 +208,7 @@ def test_nothing_that_was_planted_leaves(datadog: str, store_settings: dict[str,
             ("POST", "/ingestion/run-once", {}),
             ("POST", "/exports", {"destination": "evals"}),
             ("GET", "/health", None),
+            ("GET", "/metrics", None),
             ("GET", "/openapi.json", None),
             ("POST", "/privacy/erase", {"user_id": CANARIES["user.email"]}),
             ("POST", "/privacy/erase", {"user_id": [USER]}),
@@ -221,5 +232,10 @@ def test_nothing_that_was_planted_leaves(datadog: str, store_settings: dict[str,
         "terminal": on_terminal,
         "pages": "".join(pages),
         "log": log,
+        "metrics": b"".join(collector.bodies).decode("latin-1"),
     }
+    assert {"evalforge.page", "evalforge.store.write"} <= {span.name for span in collector.spans()}
+    assert "evalforge_spans_read_total" in leaving["pages"]
+    assert "evalforge.redactions" in leaving["metrics"]
+    assert "telemetry.failed" not in log
     assert {name: found for name, everything in leaving.items() if (found := found_in(everything))} == {}

@@ -34,6 +34,7 @@ import evalforge
 from evalforge import bootstrap
 from evalforge.config import Settings
 from evalforge.core.ports import Page
+from evalforge.core.ports.telemetry import SILENCE, Telemetry
 from evalforge.core.privacy import KeyRing, Sanitizer
 from evalforge.core.signals import Thresholds, find_signals
 from evalforge.core.span import Span
@@ -149,14 +150,16 @@ def step_through(run: Run, steps: Steps) -> None:
     open_store, open_sources = bootstrap.opened_store, bootstrap.opened_sources
 
     @asynccontextmanager
-    async def opened_store(settings: Settings) -> AsyncIterator[Any]:
-        async with open_store(settings) as store:
+    async def opened_store(settings: Settings, telemetry: Telemetry = SILENCE) -> AsyncIterator[Any]:
+        async with open_store(settings, telemetry) as store:
             yield SteppedStore(store, steps)
             steps.take("steps", "close")
 
     @asynccontextmanager
-    async def opened_sources(settings: Settings, keys: DatadogKeys) -> AsyncIterator[list[Any]]:
-        async with open_sources(settings, keys) as sources:
+    async def opened_sources(
+        settings: Settings, keys: DatadogKeys, telemetry: Telemetry = SILENCE
+    ) -> AsyncIterator[list[Any]]:
+        async with open_sources(settings, keys, telemetry) as sources:
             yield [SteppedSource(source, steps) for source in sources]
 
     bootstrap.opened_store, bootstrap.opened_sources = opened_store, opened_sources

@@ -240,6 +240,39 @@ TABLE: dict[str, tuple[list[tuple[str, Any]], list[str]]] = {
     ),
     "SERVICE_CALLERS_CHECKED_BY": ([("PLATFORM", "platform"), ("service", "service")], ["nobody", "platform,service"]),
     "LOG_FORMAT": ([("JSON", "json"), ("console", "console")], ["text"]),
+    "OTEL_EXPORTER_OTLP_ENDPOINT": (
+        [
+            ("https://otlp.example.com/", "https://otlp.example.com"),
+            ("https://10.0.0.1:4318/otlp", "https://10.0.0.1:4318/otlp"),
+            ("http://127.0.0.1:4318", "http://127.0.0.1:4318"),
+            ("http://localhost:4318", "http://localhost:4318"),
+        ],
+        [
+            "http://collector:4318",
+            "http://10.0.0.1:4318",
+            "http://127.0.0.1.evil.com",
+            "https://user@otlp.example.com",
+            "https://otlp.example.com/?key=1",
+            "https://otlp.example.com/#x",
+            "grpc://127.0.0.1:4317",
+            "127.0.0.1:4318",
+        ],
+    ),
+    "OTEL_EXPORTER_OTLP_HEADERS": (
+        [("dd-api-key=hunter2", Secret("dd-api-key=hunter2")), (REFERENCE, Secret(REFERENCE))],
+        ["hunter2", "=hunter2", "a b=hunter2", "host=hunter2", "x=hunter2%0d%0ay", "content-encoding=hunter2"],
+    ),
+    "OTEL_EXPORTER_OTLP_PROTOCOL": ([("http/protobuf", "http/protobuf")], ["grpc", "http/json"]),
+    "OTEL_EXPORTER_OTLP_TIMEOUT": ([("5000", 5000)], ["0", "60001", "5s"]),
+    "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE": ([("DELTA", "delta"), ("lowmemory", "lowmemory")], ["both"]),
+    "OTEL_METRIC_EXPORT_INTERVAL": ([("1000", 1000)], ["99", "3600001", "1e3"]),
+    "OTEL_METRICS_EXPORTER": ([("none", "none")], ["prometheus", "console", "otlp,none"]),
+    "OTEL_TRACES_EXPORTER": ([("none", "none")], ["zipkin", "console"]),
+    "OTEL_SERVICE_NAME": ([("evals", "evals")], ["a b", "-x", "x" * 101]),
+    "OTEL_RESOURCE_ATTRIBUTES": (
+        [("deployment.environment.name=prod,team=a%20b", (("deployment.environment.name", "prod"), ("team", "a b")))],
+        ["prod", "1a=b", "a=" + "x" * 256, "a=%ff"],
+    ),
 }
 
 GOOD = [(name, text, value) for name, (good, _) in TABLE.items() for text, value in good]

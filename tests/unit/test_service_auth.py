@@ -318,6 +318,7 @@ ROLES = {
     "GET /exports": Role.READ,
     "GET /exports/{package_id}": Role.READ,
     "POST /privacy/erase": Role.ERASE,
+    "GET /metrics": Role.METRICS,
     "GET /health": Open.ANYONE,
     "GET /livez": Open.UNASKED,
 }

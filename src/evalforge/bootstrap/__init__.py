@@ -9,10 +9,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from evalforge.bootstrap.telemetry import telemetry_sent
 from evalforge.completeness import CompletenessReport, Pair, audit_completeness
 from evalforge.config import EMULATOR_PROJECT, Settings
-from evalforge.core.plans import AskedWindow, Plan, SinceLast
+from evalforge.core.plans import BACKFILL, AskedWindow, Plan, SinceLast
 from evalforge.core.ports import DeadLetter, Erasure, FilterMode, Receiver, Selection, Source, Store
+from evalforge.core.ports.telemetry import SILENCE, Telemetry
 from evalforge.core.privacy import KeyRing, Sanitizer
 from evalforge.core.sites import SITES_WITHOUT_LLM_OBS
 from evalforge.core.span import Json
@@ -33,6 +35,7 @@ from evalforge.exports.datadog.api import DatadogApi
 from evalforge.exports.datadog.pushing import PushReport, push_dataset
 from evalforge.exports.datadog.queueing import QueueReport, queue_traces
 from evalforge.ingest import Judge
+from evalforge.measuring import measure_report, measure_run
 from evalforge.rehearsal import Rehearsal
 from evalforge.runs import (
     RUN_RETENTION_DAYS,
@@ -49,6 +52,7 @@ from evalforge.runs import (
 )
 from evalforge.sources.datadog.client import DatadogClient
 from evalforge.sources.datadog.reading import DatadogSource
+from evalforge.telemetry.recorder import Recorder
 from evalforge.telling import Audience
 from evalforge.upkeep import AuditReport, audit, purge
 from evalforge.webhook import Webhook
@@ -73,13 +77,14 @@ async def ingest_once(
     on_page: Callable[[RunProgress], None] | None = None,
     wants_stop: Callable[[], bool] = lambda: False,
     must_end: Callable[[], bool] | None = None,
+    telemetry: Telemetry | None = None,
 ) -> RunReport:
     """One run as the settings say, over `window` or else the last `lookback_hours` (default TRACE_LOOKBACK_HOURS).
 
     `quality_threshold` stands in for QUALITY_THRESHOLD; what APPLICATION_THRESHOLDS says of an application still holds.
     With `since_last` it reads what is new since the last such run, and again what lies before it in tiers; None means as
     SINCE_LAST says, where neither `window` nor `lookback_hours` is given. A `dry_run` reads and judges everything and
-    writes nothing.
+    writes nothing. Without a `telemetry` that outlives it, a run has its own, and sends it as the settings say.
 
     Raises:
         SettingsError, CredentialsError: nothing was read yet.
@@ -88,10 +93,9 @@ async def ingest_once(
     """
     if quality_threshold is not None:
         settings = replace(settings, quality_threshold=quality_threshold)
-    keys = await resolve_datadog_keys(settings)
-    ring = await resolve_key_ring(settings)
+    plan = _plan_of(settings, window, lookback_hours, since_last)
     order = Order(
-        _plan_of(settings, window, lookback_hours, since_last),
+        plan,
         Budget(settings.run_budget_s, settings.max_captures_per_run, wants_stop, must_end),
         holder,
         asked_by or holder,
@@ -99,19 +103,40 @@ async def ingest_once(
         resolve_users=settings.datadog_resolve_users,
         rehearsal=dry_run,
     )
-    opened = opened_rehearsal(settings) if dry_run else opened_store(settings)
-    async with opened as store, opened_sources(settings, keys) as sources, _opened_apm(settings, keys, sources) as apm:
-        return await run(
-            sources,
-            store,
-            judge_of(settings, ring),
-            order,
-            clock=utc_now,
-            on_begun=on_begun,
-            on_page=on_page,
-            enriched_from=apm,
-            audience=_audience_of(settings),
-        )
+    async with _heard(settings, telemetry) as heard:
+        with measure_run(heard, plan.name) as told:
+            keys = await resolve_datadog_keys(settings)
+            ring = await resolve_key_ring(settings)
+            opened = opened_rehearsal(settings) if dry_run else opened_store(settings, heard)
+            async with (
+                opened as store,
+                opened_sources(settings, keys, heard) as sources,
+                _opened_apm(settings, keys, sources, heard) as apm,
+            ):
+                report = await run(
+                    sources,
+                    store,
+                    judge_of(settings, ring),
+                    order,
+                    clock=utc_now,
+                    on_begun=on_begun,
+                    on_page=on_page,
+                    enriched_from=apm,
+                    audience=_audience_of(settings),
+                    telemetry=SILENCE if dry_run else heard,
+                )
+            measure_report(heard, told, report)
+    return report
+
+
+@asynccontextmanager
+async def _heard(settings: Settings, telemetry: Telemetry | None) -> AsyncIterator[Telemetry]:
+    """The telemetry that is given, else one for this run alone."""
+    if telemetry is not None:
+        yield telemetry
+        return
+    async with telemetry_sent(settings, Recorder()) as own:
+        yield own
 
 
 def _audience_of(settings: Settings) -> Audience | None:
@@ -145,8 +170,6 @@ async def backfill_once(
         RunInProgressError: another backfill holds the lease.
         StoreError, StoreUnavailableError: the store refused or did not answer before it began.
     """
-    keys = await resolve_datadog_keys(settings)
-    ring = await resolve_key_ring(settings)
     order = BackfillOrder(
         window,
         slice_ms,
@@ -157,8 +180,17 @@ async def backfill_once(
         resolve_users=settings.datadog_resolve_users,
         wants_stop=wants_stop,
     )
-    async with opened_store(settings) as store, opened_sources(settings, keys) as sources:
-        return await backfill(sources, store, judge_of(settings, ring), order, clock=utc_now, on_progress=on_progress)
+    async with _heard(settings, None) as heard:
+        with measure_run(heard, BACKFILL) as told:
+            keys = await resolve_datadog_keys(settings)
+            ring = await resolve_key_ring(settings)
+            judge = judge_of(settings, ring)
+            async with opened_store(settings, heard) as store, opened_sources(settings, keys, heard) as sources:
+                report = await backfill(
+                    sources, store, judge, order, clock=utc_now, on_progress=on_progress, telemetry=heard
+                )
+            measure_report(heard, told, report)
+    return report
 
 
 def _plan_of(settings: Settings, window: Window | None, lookback_hours: float | None, since_last: bool | None) -> Plan:
@@ -396,7 +428,9 @@ def judge_of(settings: Settings, ring: KeyRing) -> Judge:
 
 
 @asynccontextmanager
-async def opened_client(settings: Settings, keys: DatadogKeys) -> AsyncIterator[DatadogClient]:
+async def opened_client(
+    settings: Settings, keys: DatadogKeys, telemetry: Telemetry = SILENCE
+) -> AsyncIterator[DatadogClient]:
     """A Datadog client for the site or URL of the settings, closed at the end of the block.
 
     When its keys are refused it reads them from Secret Manager once more, if they may have changed there.
@@ -412,6 +446,7 @@ async def opened_client(settings: Settings, keys: DatadogKeys) -> AsyncIterator[
         keys.app_key,
         retry_budget_s=settings.retry_budget_s,
         renew_keys=renew if datadog_keys_may_change(settings) else None,
+        telemetry=telemetry,
     )
     try:
         yield client
@@ -475,20 +510,24 @@ async def opened_datadog_api(settings: Settings) -> AsyncIterator[DatadogApi]:
 
 
 @asynccontextmanager
-async def opened_sources(settings: Settings, keys: DatadogKeys) -> AsyncIterator[list[Source]]:
+async def opened_sources(
+    settings: Settings, keys: DatadogKeys, telemetry: Telemetry = SILENCE
+) -> AsyncIterator[list[Source]]:
     """The sources that DATADOG_SOURCES names, in its order, over one client."""
-    async with opened_client(settings, keys) as client:
+    async with opened_client(settings, keys, telemetry) as client:
         yield [_source_of(settings, client, name, settings.datadog_filter) for name in settings.datadog_sources]
 
 
 @asynccontextmanager
-async def _opened_apm(settings: Settings, keys: DatadogKeys, sources: Sequence[Source]) -> AsyncIterator[Source | None]:
+async def _opened_apm(
+    settings: Settings, keys: DatadogKeys, sources: Sequence[Source], telemetry: Telemetry
+) -> AsyncIterator[Source | None]:
     """APM where DATADOG_ENRICH_FROM_APM asks it what errors said: the source that is read, else one for that alone."""
     read = next((source for source in sources if source.name == "apm"), None)
     if not settings.datadog_enrich_from_apm or read is not None:
         yield read if settings.datadog_enrich_from_apm else None
         return
-    async with opened_client(settings, keys) as client:
+    async with opened_client(settings, keys, telemetry) as client:
         yield _source_of(settings, client, "apm", settings.datadog_filter)
 
 
@@ -506,13 +545,13 @@ def _source_of(settings: Settings, client: DatadogClient, name: str, filter_mode
 
 
 @asynccontextmanager
-async def opened_store(settings: Settings) -> AsyncIterator[Store]:
+async def opened_store(settings: Settings, telemetry: Telemetry = SILENCE) -> AsyncIterator[Store]:
     """The store that CAPTURE_STORE names, closed at the end of the block.
 
     Raises:
         StoreError, StoreUnavailableError: the store cannot be opened.
     """
-    store = _store_of(settings)
+    store = _store_of(settings, telemetry)
     try:
         yield store
     finally:
@@ -533,14 +572,14 @@ async def opened_rehearsal(settings: Settings) -> AsyncIterator[Store]:
         yield Rehearsal(store)
 
 
-def _store_of(settings: Settings) -> Store:
+def _store_of(settings: Settings, telemetry: Telemetry) -> Store:
     prefix = settings.firestore_collection_prefix
     if settings.sqlite_path is not None:
         from evalforge.stores.sqlite import SqliteStore
 
-        return SqliteStore(settings.sqlite_path, prefix=prefix)
+        return SqliteStore(settings.sqlite_path, prefix=prefix, telemetry=telemetry)
     from evalforge.stores.firestore import FirestoreStore
 
     emulator = settings.firestore_emulator_host
     project = settings.google_cloud_project or (EMULATOR_PROJECT if emulator else None)
-    return FirestoreStore(project, settings.firestore_database, prefix=prefix, emulator_host=emulator)
+    return FirestoreStore(project, settings.firestore_database, prefix=prefix, emulator_host=emulator, telemetry=telemetry)

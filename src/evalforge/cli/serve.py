@@ -18,6 +18,7 @@ def command(host: str | None, port: int | None) -> int:
     POST /exports              deliver a package of captures to a declared destination
     GET  /exports              the packages that there are, and what became of them
     GET  /health               200 when every part is well, else 500
+    GET  /metrics              what this process counted, for Prometheus
     GET  /livez                200 while the process answers
     GET  /openapi.json         the whole API
 

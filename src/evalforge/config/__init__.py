@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from evalforge.config import values
 from evalforge.config.values import Secret
-from evalforge.core import callers, sites, webhooks
+from evalforge.core import callers, otlp, sites, webhooks
 from evalforge.core.ports import FilterMode
 from evalforge.core.privacy import modes
 from evalforge.core.signals import Limits, Thresholds
@@ -356,6 +356,66 @@ SETTINGS: tuple[Setting, ...] = (
         "json or console",
         values.one_of("json", "console"),
     ),
+    Setting(
+        "OTEL_EXPORTER_OTLP_ENDPOINT",
+        "",
+        "where metrics and traces are sent over OTLP/HTTP, to /v1/metrics and /v1/traces below it; needs the extra otel",
+        otlp.ENDPOINT_WANTS,
+        values.otlp_endpoint,
+    ),
+    Setting(
+        "OTEL_EXPORTER_OTLP_HEADERS",
+        "",
+        "headers that they are sent with, such as a collector's key: literal, or a Secret Manager version name",
+        otlp.PAIRS_WANTS,
+        values.otlp_headers,
+        secret=True,
+    ),
+    Setting(
+        "OTEL_EXPORTER_OTLP_PROTOCOL",
+        "http/protobuf",
+        "the protocol; there is no other here",
+        "http/protobuf",
+        values.one_of("http/protobuf"),
+    ),
+    Setting(
+        "OTEL_EXPORTER_OTLP_TIMEOUT",
+        "10000",
+        "how long sending one batch may take with all its repetitions, in milliseconds",
+        "a whole number from 1 to 60000",
+        values.integer(1, 60_000),
+    ),
+    Setting(
+        "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE",
+        "cumulative",
+        "whether counters are sent as totals or as growth since the last time; Datadog wants delta",
+        "cumulative, delta or lowmemory",
+        values.one_of("cumulative", "delta", "lowmemory"),
+    ),
+    Setting(
+        "OTEL_METRIC_EXPORT_INTERVAL",
+        "60000",
+        "how often metrics are sent, in milliseconds; once more at the end",
+        "a whole number from 100 to 3600000",
+        values.integer(100, 3_600_000),
+    ),
+    Setting("OTEL_METRICS_EXPORTER", "otlp", "whether metrics are sent", "otlp or none", values.one_of("otlp", "none")),
+    Setting("OTEL_TRACES_EXPORTER", "otlp", "whether traces are sent", "otlp or none", values.one_of("otlp", "none")),
+    Setting(
+        "OTEL_SERVICE_NAME",
+        "evalforge-ingestion",
+        "the service that telemetry is of",
+        "a letter, then at most 99 letters, digits, dots, dashes or _",
+        values.matching(r"[A-Za-z][A-Za-z0-9._\-]{0,99}"),
+    ),
+    Setting(
+        "OTEL_RESOURCE_ATTRIBUTES",
+        "",
+        "what else telemetry says of this process, such as deployment.environment.name=prod",
+        otlp.PAIRS_WANTS,
+        values.resource_attributes,
+        spell=values.spelled_pairs,
+    ),
 )
 """Every setting of the project, in the order in which they are documented."""
 
@@ -416,6 +476,16 @@ class Settings:
     service_oidc_certs_url: str = values.GOOGLE_CERTS_URL
     service_callers_checked_by: Literal["service", "platform"] = "service"
     log_format: Literal["json", "console"] = "json"
+    otel_exporter_otlp_endpoint: str | None = None
+    otel_exporter_otlp_headers: Secret | None = None
+    otel_exporter_otlp_protocol: str = "http/protobuf"
+    otel_exporter_otlp_timeout: int = 10_000
+    otel_exporter_otlp_metrics_temporality_preference: Literal["cumulative", "delta", "lowmemory"] = "cumulative"
+    otel_metric_export_interval: int = 60_000
+    otel_metrics_exporter: Literal["otlp", "none"] = "otlp"
+    otel_traces_exporter: Literal["otlp", "none"] = "otlp"
+    otel_service_name: str = "evalforge-ingestion"
+    otel_resource_attributes: tuple[tuple[str, str], ...] = ()
     given: frozenset[str] = field(default=frozenset(), compare=False)
     """The names of the settings that the environment gave, to tell a default from a choice."""
 

@@ -9,9 +9,9 @@ import math
 import re
 from collections.abc import Callable
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
-from evalforge.core import callers, sites, webhooks
+from evalforge.core import callers, otlp, sites, webhooks
 from evalforge.core.privacy import modes
 from evalforge.core.signals import Limits
 
@@ -348,6 +348,32 @@ def _webhook(text: str, check: Callable[[str], object]) -> Secret:
     except ValueError as wrong:
         raise WrongError(str(wrong)) from wrong
     return found
+
+
+def otlp_endpoint(text: str) -> str:
+    """Where telemetry is sent."""
+    try:
+        return otlp.validated_endpoint(text)
+    except ValueError as wrong:
+        raise WrongError from wrong
+
+
+def otlp_headers(text: str) -> Secret:
+    """What telemetry is sent with, or the name of a secret that says it; hidden, since it is how collectors take keys."""
+    return _webhook(text, otlp.parse_headers)
+
+
+def resource_attributes(text: str) -> tuple[tuple[str, str], ...]:
+    """What the process says of where it runs."""
+    try:
+        return otlp.parse_resource(text)
+    except ValueError as wrong:
+        raise WrongError(str(wrong)) from wrong
+
+
+def spelled_pairs(pairs: tuple[tuple[str, str], ...]) -> str:
+    """Names and values as the environment has them."""
+    return ",".join(f"{name}={quote(value)}" for name, value in pairs)
 
 
 def base_url(text: str) -> str:

@@ -16,6 +16,7 @@ class Role(StrEnum):
     READ = "read"
     REVIEW = "review"
     ERASE = "erase"
+    METRICS = "metrics"
 
 
 ROLE_MEANINGS = {
@@ -23,6 +24,7 @@ ROLE_MEANINGS = {
     Role.READ: "look at runs and captures",
     Role.REVIEW: "review captures and take them out in exports",
     Role.ERASE: "erase a person or a trace for good",
+    Role.METRICS: "read the service's metrics, and nothing else",
 }
 
 

@@ -16,12 +16,14 @@ from typing import Any
 
 from evalforge.core.plans import BACKFILL, RETENTION_MS, TIER_NAMES, Due, Tier, learned_by
 from evalforge.core.ports import Checkpoint, Coverage, Page, Source, Store, UpsertResult
+from evalforge.core.ports.telemetry import SILENCE, Telemetry
 from evalforge.core.slices import SLOT_TIERS, Slice, beyond, slice_count, slices_left, valid_coverage, within
 from evalforge.core.window import Window, epoch_ms, iso_ms, joined
 from evalforge.erasure import Guard
 from evalforge.errors import EvalForgeError, QuotaExhaustedError, RequestError, RetriableError
 from evalforge.events import emit
 from evalforge.ingest import Judge, Reading, Tally, ingest
+from evalforge.measuring import measure_window
 from evalforge.runs.history import keep_record
 from evalforge.runs.lease import BACKFILL_LEASE_NAME, LEASE_LIFETIME_S, Held, held_lease
 from evalforge.runs.report import Backfilled, BackfillProgress, RunReport, SourceSlices, TierReading, iso_of
@@ -76,6 +78,7 @@ async def backfill(
     clock: Callable[[], datetime],
     on_progress: Callable[[BackfillProgress], None] = lambda progress: None,
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    telemetry: Telemetry = SILENCE,
 ) -> RunReport:
     """Reads what no unfinished backfill before it has read of the order's window, from every source, and reports.
 
@@ -121,7 +124,7 @@ async def backfill(
             sources=[source.name for source in sources],
             filter=order.filter_mode,
         )
-        await _Backfill(sources, store, judge, order, report, backfilled, lease, clock, on_progress, sleep).read()
+        await _Backfill(sources, store, judge, order, report, backfilled, lease, clock, on_progress, sleep, telemetry).read()
         await delete_expired(store, report, clock())
         await count_letters(store, report, clock())
         for source in sources:
@@ -200,7 +203,9 @@ class _Backfill:
         clock: Callable[[], datetime],
         on_progress: Callable[[BackfillProgress], None],
         sleep: Callable[[float], Awaitable[None]],
+        telemetry: Telemetry,
     ) -> None:
+        self._telemetry = telemetry
         self._sources = sources
         self._store = store
         self._judge = judge
@@ -341,11 +346,13 @@ class _Backfill:
             tier=slot,
             began_ms=piece.after.began_ms if piece.after is not None else epoch_ms(self._clock()),
             on_page=heard,
+            telemetry=self._telemetry,
         )
         after = piece.after
         while True:
             try:
-                last, stopped = await ingest(source, self._store, window, after or lane.history, reading, tally)
+                with measure_window(self._telemetry, source.name, window):
+                    last, stopped = await ingest(source, self._store, window, after or lane.history, reading, tally)
                 break
             except QuotaExhaustedError as error:
                 await self._await_quota(lane, error)

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 from evalforge.core.plans import ASKED, RECENT, TIER_NAMES, Due, Plan, learned_by
 from evalforge.core.ports import Checkpoint, Page, Source, Store, UpsertResult
+from evalforge.core.ports.telemetry import SILENCE, Telemetry
 from evalforge.core.privacy import KeyRing
 from evalforge.core.window import Window, epoch_ms
 from evalforge.enrichment import LATER, Untold, enrich
@@ -21,6 +22,7 @@ from evalforge.erasure import Guard
 from evalforge.errors import EvalForgeError, QuotaExhaustedError, RetriableError, StoreError
 from evalforge.events import emit
 from evalforge.ingest import Judge, Reading, Tally, ingest
+from evalforge.measuring import measure_window
 from evalforge.runs.history import keep_record
 from evalforge.runs.lease import held_lease
 from evalforge.runs.report import Rehearsed, RunProgress, RunReport, TierReading
@@ -78,6 +80,7 @@ async def run(
     on_page: Callable[[RunProgress], None] | None = None,
     enriched_from: Source | None = None,
     audience: Audience | None = None,
+    telemetry: Telemetry = SILENCE,
 ) -> RunReport:
     """Reads from every source what the order's plan finds due into the store, under its lease, and says what came of it.
 
@@ -133,7 +136,7 @@ async def run(
         nameless = Nameless() if order.resolve_users else None
         untold = Untold() if enriched_from is not None and not order.rehearsal else None
         listeners = [one for one in (nameless, untold) if one is not None]
-        reading = Reading(report.run_id, judge, guard, clock, should_stop, fence=lease.fence)
+        reading = Reading(report.run_id, judge, guard, clock, should_stop, fence=lease.fence, telemetry=telemetry)
         readings = _Readings(sources, store, reading, report, listeners, on_page)
         if not await _unless(budget.must_end, readings.read(order.plan, epoch_ms(now))):
             report.note("stopped")
@@ -248,7 +251,8 @@ class _Readings:
                 self._report.note("lease_lost")
                 self._is_over = True
                 return False
-            last, stopped = await ingest(source, self._store, window, after or checkpoint, reading, self._report.tally)
+            with measure_window(reading.telemetry, source.name, window):
+                last, stopped = await ingest(source, self._store, window, after or checkpoint, reading, self._report.tally)
             if last is not None:
                 checkpoint = self._known[source.name] = last
             if stopped is not None:

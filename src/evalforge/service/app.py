@@ -15,6 +15,7 @@ from starlette.middleware import Middleware
 from starlette.responses import Response
 
 from evalforge import __version__
+from evalforge.bootstrap.telemetry import checked_telemetry, telemetry_sent
 from evalforge.config import Settings, one_setting
 from evalforge.errors import MissingRoleError, SettingsError
 from evalforge.events import configure_logging, emit
@@ -34,6 +35,10 @@ from evalforge.service.running import Runner
 from evalforge.service.schema import SECURITY_SCHEMES
 from evalforge.service.server import Server, bound_to, listen
 from evalforge.service.web import views
+from evalforge.telemetry.recorder import Recorder
+
+CLOSE_S = 1.5
+"""How long telemetry may take at the end, after the grace of a run: platforms kill after 10 seconds."""
 
 routes = Routes(service_routes.routes, export_routes.routes, review_routes.routes, views.routes)
 """Every route there is."""
@@ -46,15 +51,18 @@ def create_app(environment: Mapping[str, str] | None = None) -> FastAPI:
     """
     quotas = Quotas()
     desk = Desk()
-    runner = Runner(quotas, grace_s=one_setting("STOP_GRACE_S", 8, environment))
+    recorder = Recorder()
+    runner = Runner(quotas, grace_s=one_setting("STOP_GRACE_S", 8, environment), telemetry=recorder)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         settings = app.state.settings
         if isinstance(settings, SettingsError):
             emit("service.misconfigured", problems=settings.problems)
-        yield
-        await runner.stopped()
+        sent_as = Settings() if isinstance(settings, SettingsError) else settings
+        async with telemetry_sent(sent_as, recorder, close_s=CLOSE_S):
+            yield
+            await runner.stopped()
         await desk.closed()
         emit("service.stopped")
 
@@ -90,6 +98,7 @@ def create_app(environment: Mapping[str, str] | None = None) -> FastAPI:
     app.state.desk = desk
     app.state.health = Health(app.state.settings, quotas=quotas)
     app.state.callers = callers
+    app.state.recorder = recorder
     routes.add_to(app)
     return app
 
@@ -156,7 +165,7 @@ def _caller_settings(environment: Mapping[str, str] | None) -> Settings | None:
 
 def _settings_or_problems(environment: Mapping[str, str] | None) -> Settings | SettingsError:
     try:
-        return Settings.from_environment(environment)
+        return checked_telemetry(Settings.from_environment(environment))
     except SettingsError as error:
         return error
 

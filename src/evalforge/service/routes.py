@@ -27,6 +27,7 @@ from evalforge.service.requests import (
     runs_limit,
 )
 from evalforge.service.running import Runner, in_own_thread
+from evalforge.telemetry.prometheus import CONTENT_TYPE, exposition
 
 routes = Routes()
 
@@ -156,6 +157,18 @@ async def health(request: Request) -> Response:
     if caller_of(request) is None:
         return json_response({"status": document["status"]}, status)
     return json_response(document, status)
+
+
+@routes.add("GET", "/metrics", lets_in=Role.METRICS, answers=schema.METRICS_ANSWERS, summary="Metrics")
+async def metrics(request: Request) -> Response:
+    """Shows what this process has counted since it began, in Prometheus' text format: of its own runs, and of no person.
+
+    Needs the extra `otel`.
+    """
+    try:
+        return Response(exposition(request.app.state.recorder), media_type=CONTENT_TYPE)
+    except EvalForgeError as error:
+        return problem_of(error)
 
 
 @routes.add("GET", "/openapi.json", lets_in=Open.CALLERS, answers={}, include_in_schema=False)

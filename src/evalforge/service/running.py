@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 from evalforge import bootstrap
 from evalforge.config import Settings
+from evalforge.core.ports.telemetry import SILENCE, Telemetry
 from evalforge.errors import EvalForgeError, RequestError, RetriableError, RunInProgressError
 from evalforge.events import emit
 from evalforge.runs import RunProgress, RunReport, default_holder
@@ -65,11 +66,12 @@ class Runner:
     """Starts runs, one at a time, and asks the present one to stop when the service does.
 
     `quotas` hears what Datadog tells the runs of theirs. `grace_s` is how long a stop may take; after `CUT_AFTER` of it a
-    run leaves the page that it is at.
+    run leaves the page that it is at. `telemetry` hears of every run.
     """
 
-    def __init__(self, quotas: Quotas | None = None, *, grace_s: float = 8.0) -> None:
+    def __init__(self, quotas: Quotas | None = None, *, grace_s: float = 8.0, telemetry: Telemetry = SILENCE) -> None:
         self.grace_s = grace_s
+        self._telemetry = telemetry
         self._holder = default_holder("service")
         self._quotas = quotas or Quotas()
         self._lock = threading.Lock()
@@ -104,6 +106,7 @@ class Runner:
                     on_page=self._hear,
                     wants_stop=lambda: self._stopping_at is not None,
                     must_end=self._must_end,
+                    telemetry=self._telemetry,
                 )
                 for source in report.sources:
                     self._quotas.hear(source["name"], source["rate_limit"])

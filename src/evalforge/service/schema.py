@@ -153,6 +153,10 @@ RUN_ANSWERS: dict[int | str, dict[str, Any]] = {
     200: {"description": "what ran, when, by whom, its state, and its report once it has ended"},
     **problem_answers({404: "no such run, or it is older than 30 days", 503: UNREADABLE}),
 }
+METRICS_ANSWERS: dict[int | str, dict[str, Any]] = {
+    200: {"description": "the series, each by its name and labels", "content": {"text/plain": {}}},
+    **problem_answers({503: "the extra otel is not installed"}),
+}
 RUNS = {
     "parameters": [
         {

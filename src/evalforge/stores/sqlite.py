@@ -32,9 +32,11 @@ from evalforge.core.ports import (
     Told,
     UpsertResult,
 )
+from evalforge.core.ports.telemetry import SILENCE, Telemetry
 from evalforge.core.review import Review, ReviewState
 from evalforge.errors import SkippableError, StoreError
 from evalforge.stores import lossless, merging, records, sqlite_erasing, sqlite_reviewing, sqlite_upkeep
+from evalforge.stores.measuring import measure_batch
 from evalforge.stores.merging import Outcome
 from evalforge.stores.sqlite_file import Execute, SqliteFile
 from evalforge.stores.sqlite_rows import (
@@ -55,10 +57,12 @@ _PAGE = f"SELECT * FROM {{{{raw_traces}}}} WHERE {{where}} ORDER BY started_at D
 class SqliteStore:
     """A `Store` in the SQLite file at `path` (or `:memory:`), made on first use; tables begin with `prefix`.
 
-    A lock that another process holds for longer than `timeout_s` seconds is a StoreUnavailableError.
+    A lock that another process holds for longer than `timeout_s` seconds is a StoreUnavailableError. `telemetry` hears of
+    each batch of captures.
     """
 
-    def __init__(self, path: str, *, prefix: str, timeout_s: float = 30.0) -> None:
+    def __init__(self, path: str, *, prefix: str, timeout_s: float = 30.0, telemetry: Telemetry = SILENCE) -> None:
+        self._telemetry = telemetry
         self._file = SqliteFile(path, prefix=prefix, timeout_s=timeout_s)
         self._known_checkpoints: set[str] = set()
 
@@ -84,7 +88,8 @@ class SqliteStore:
         for start in range(0, len(merged), CAPTURES_PER_TRANSACTION):
             part = merged[start : start + CAPTURES_PER_TRANSACTION]
             run = self._file.write if writes else self._file.read
-            result = result.joined(await run(partial(_upsert, captures=part, now=now, writes=writes)))
+            with measure_batch(self._telemetry, "sqlite", len(part) if writes else 0):
+                result = result.joined(await run(partial(_upsert, captures=part, now=now, writes=writes)))
         return result
 
     async def get(self, trace_id: str, *, now: datetime) -> StoredCapture | None:

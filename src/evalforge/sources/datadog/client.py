@@ -22,6 +22,7 @@ import orjson
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type
 
 from evalforge.core.ports import SourceStatus
+from evalforge.core.ports.telemetry import SILENCE, Telemetry
 from evalforge.core.sites import is_loopback
 from evalforge.datadog_http.answers import (
     Answer,
@@ -35,6 +36,7 @@ from evalforge.datadog_http.answers import (
 )
 from evalforge.datadog_http.body import BodyTooLargeError, BodyUnreadableError, read_body
 from evalforge.datadog_http.keys import KeyHeaders, Keys, RenewKeys
+from evalforge.datadog_http.measuring import measure_quota, measure_request
 from evalforge.datadog_http.pacing import ROUNDING_S, OutOfQuotaError, Pacing, Told, Turn
 from evalforge.errors import CredentialsError, QuotaExhaustedError, SourceRefusedError, SourceUnavailableError
 from evalforge.sources.datadog.ahead import Ahead, Allowance
@@ -124,11 +126,15 @@ class _Patience:
 
 
 class _TryAgainError(Exception):
-    """This attempt failed in a way that the next one may not. `wait_s` is how long Datadog asked to wait."""
+    """This attempt failed in a way that the next one may not. `wait_s` is how long Datadog asked to wait.
 
-    def __init__(self, reason: str, *, wait_s: float | None = None, is_quota: bool = False) -> None:
+    `code` says in a word how: the HTTP status, `no_answer` or `nonsense`.
+    """
+
+    def __init__(self, reason: str, *, code: str, wait_s: float | None = None, is_quota: bool = False) -> None:
         super().__init__(reason)
         self.reason = reason
+        self.code = code
         self.wait_s = wait_s
         self.is_quota = is_quota
 
@@ -140,7 +146,7 @@ class DatadogClient:
     counted from its first failure, and one search waits at most so long for its quota. `renew_keys` is asked when a search
     is refused with 401 or 403, once until something succeeds again; None when the keys cannot change. `transport`, `sleep`,
     `clock` (seconds that only grow) and `now` are the ports to the world, for tests; `backoff_s` is the first wait where
-    Datadog names none.
+    Datadog names none. `telemetry` hears of every search.
 
     Raises:
         CredentialsError: a key that cannot be a key: empty, or with characters that no header may hold.
@@ -159,7 +165,9 @@ class DatadogClient:
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        telemetry: Telemetry = SILENCE,
     ) -> None:
+        self._telemetry = telemetry
         self.host = urlsplit(api_url).hostname or ""
         self._retry_budget_s = retry_budget_s
         self._backoff_s = backoff_s
@@ -237,6 +245,7 @@ class DatadogClient:
             wait=self._wait_s,
             stop=_BudgetSpent(self._retry_budget_s, self._clock),
             sleep=self._sleep,
+            before_sleep=lambda state: self._count_retry(request, state),
             reraise=True,
         )
         patience = _Patience(self._retry_budget_s)
@@ -267,7 +276,7 @@ class DatadogClient:
         try:
             _raise_for_status(response, self.host, what)
             if not says_keys_are_valid(response.body):
-                raise _TryAgainError("no answer that Datadog's key check gives")
+                raise _TryAgainError("no answer that Datadog's key check gives", code="nonsense")
         except _TryAgainError as error:
             self._give_up(error)
         return self._dated(rate_limit(response.headers))
@@ -309,6 +318,7 @@ class DatadogClient:
         response, keys = came if came is not None else await self._ask(request, status, patience)
         if response.status in (401, 403) and await self._renewed(request, response, keys):
             status.retry_count += 1
+            self._telemetry.add("evalforge.datadog.retries", source=request.source, code="keys_renewed")
             if KEYS_RENEWED not in status.warnings:
                 status.warnings.append(KEYS_RENEWED)
             response, _ = await self._ask(request, status, patience)
@@ -320,7 +330,7 @@ class DatadogClient:
         try:
             return decode_answer(response.body)
         except NonsenseError as error:
-            raise _TryAgainError(f"a body that is {error}") from error
+            raise _TryAgainError(f"a body that is {error}", code="nonsense") from error
 
     async def _renewed(self, request: SearchRequest, refused: _Response, keys: KeyHeaders) -> bool:
         """Whether there are other keys to ask with than the refused ones."""
@@ -346,15 +356,19 @@ class DatadogClient:
             news = self._pacing.answered(turn, rate_limit(head.headers), is_refusal=head.status_code == 429)
             if news:
                 status.rate_limit = {**status.rate_limit, **self._dated(news)}
+                measure_quota(self._telemetry, request.source, news)
 
         status.request_count += 1
         keys = self._keys.headers
         try:
-            async with asyncio.timeout(_WHOLE_REQUEST_S):
-                path, body = ENDPOINTS[request.source].path, orjson.dumps(request.body())
-                return await self._send("POST", path, body, keys, learn, max_bytes), keys
+            with measure_request(self._telemetry, request.source, request.limit, self._clock) as answered:
+                async with asyncio.timeout(_WHOLE_REQUEST_S):
+                    path, body = ENDPOINTS[request.source].path, orjson.dumps(request.body())
+                    response = await self._send("POST", path, body, keys, learn, max_bytes)
+                answered(response.status, len(response.body))
+                return response, keys
         except TimeoutError as error:
-            raise _TryAgainError("the answer took too long") from error
+            raise _TryAgainError("the answer took too long", code="no_answer") from error
         finally:
             if not is_answered:
                 self._pacing.unanswered(turn)
@@ -404,9 +418,14 @@ class DatadogClient:
                 on_head(response)
                 return _Response(response.status_code, response.headers, await read_body(response, max_bytes))
         except httpx.HTTPError as error:
-            raise _TryAgainError(f"no complete answer ({type(error).__name__})") from error
+            raise _TryAgainError(f"no complete answer ({type(error).__name__})", code="no_answer") from error
         except BodyUnreadableError as error:
-            raise _TryAgainError(str(error)) from error
+            raise _TryAgainError(str(error), code="no_answer") from error
+
+    def _count_retry(self, request: SearchRequest, state: RetryCallState) -> None:
+        failure = state.outcome.exception() if state.outcome else None
+        code = failure.code if isinstance(failure, _TryAgainError) else ""
+        self._telemetry.add("evalforge.datadog.retries", source=request.source, code=code)
 
     def _wait_s(self, state: RetryCallState) -> float:
         failure = state.outcome.exception() if state.outcome else None
@@ -454,9 +473,9 @@ def _raise_for_status(response: _Response, host: str, what: str) -> None:
     if status in (401, 403):
         raise _keys_refused(status, host, what)
     if status == 429:
-        raise _TryAgainError("the rate limit (429)", wait_s=wait_s(response.headers), is_quota=True)
+        raise _TryAgainError("the rate limit (429)", code="429", wait_s=wait_s(response.headers), is_quota=True)
     if status >= 500 or status == 408:
-        raise _TryAgainError(f"HTTP {status}", wait_s=retry_after_s(response.headers))
+        raise _TryAgainError(f"HTTP {status}", code=str(status), wait_s=retry_after_s(response.headers))
     if 300 <= status < 400:
         raise SourceRefusedError(
             f"{host} redirects {what} ({status}), which is not followed: check DATADOG_SITE and DATADOG_API_URL",

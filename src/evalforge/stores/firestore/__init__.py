@@ -27,6 +27,7 @@ from evalforge.core.ports import (
     Told,
     UpsertResult,
 )
+from evalforge.core.ports.telemetry import SILENCE, Telemetry
 from evalforge.core.review import Review, ReviewState
 from evalforge.errors import SkippableError, StoreError
 from evalforge.stores import records
@@ -49,7 +50,8 @@ class FirestoreStore:
     `project` None means the project of the credentials, `database` None the default one. `emulator_host` (`host:port`)
     reaches an emulator without credentials. Nothing is opened before the first call; the store belongs to the event loop
     of that call. What is not answered within `timeout_s` seconds is a StoreUnavailableError. `ramp` says how fast writes
-    may go: unless given, by Firestore's 500/50/5 rule, and on an emulator as they come.
+    may go: unless given, by Firestore's 500/50/5 rule, and on an emulator as they come. `telemetry` hears
+    of each batch of captures.
     """
 
     def __init__(
@@ -61,10 +63,11 @@ class FirestoreStore:
         emulator_host: str | None = None,
         timeout_s: float = 30.0,
         ramp: Ramp | None = None,
+        telemetry: Telemetry = SILENCE,
     ) -> None:
         if ramp is None and not emulator_host:
             ramp = Ramp(time.monotonic)
-        self._connection = Connection(project, database, emulator_host, timeout_s, ramp)
+        self._connection = Connection(project, database, emulator_host, timeout_s, ramp, telemetry)
         self._captures = f"{prefix}raw_traces"
         self._groups = f"{prefix}groups"
         self._checkpoints = f"{prefix}checkpoints"

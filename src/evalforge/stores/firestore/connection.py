@@ -14,6 +14,7 @@ from google.auth import exceptions as auth_errors
 from google.cloud.firestore_v1.services.firestore import FirestoreAsyncClient
 from google.cloud.firestore_v1.services.firestore.transports import FirestoreGrpcAsyncIOTransport
 
+from evalforge.core.ports.telemetry import SILENCE, Telemetry
 from evalforge.errors import StoreError, StoreUnavailableError
 from evalforge.google_credentials import default_credentials
 from evalforge.stores.firestore.ramp import Ramp
@@ -43,8 +44,15 @@ class Connection:
     """
 
     def __init__(
-        self, project: str | None, database: str | None, emulator_host: str | None, timeout_s: float, ramp: Ramp | None
+        self,
+        project: str | None,
+        database: str | None,
+        emulator_host: str | None,
+        timeout_s: float,
+        ramp: Ramp | None,
+        telemetry: Telemetry = SILENCE,
     ) -> None:
+        self.telemetry = telemetry
         self._project = project
         self._database = database or DEFAULT_DATABASE
         self._emulator_host = emulator_host

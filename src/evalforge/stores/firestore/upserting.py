@@ -17,6 +17,7 @@ from evalforge.stores.firestore import reader, writer
 from evalforge.stores.firestore.connection import RETRY_AFTER_S, Connection, Turn, delays
 from evalforge.stores.firestore.values import decode_fields
 from evalforge.stores.firestore.writer import Fate
+from evalforge.stores.measuring import measure_batch
 from evalforge.stores.merging import Outcome
 
 CAPTURES_PER_CHUNK = 50
@@ -145,7 +146,9 @@ async def _upsert_chunk(
             for plan in planned:
                 outcome.note(plan.fate, wanted.pop(plan.path).capture.trace_id, plan.document)
             return
-        for plan, written in zip(planned, await writer.write_all(connection, [plan.write for plan in planned]), strict=True):
+        with measure_batch(connection.telemetry, "firestore", len(planned)):
+            outcomes = await writer.write_all(connection, [plan.write for plan in planned])
+        for plan, written in zip(planned, outcomes, strict=True):
             if written.fate is Fate.CONFLICT:
                 continue
             trace_id = wanted.pop(plan.path).capture.trace_id
