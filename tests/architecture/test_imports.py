@@ -19,6 +19,7 @@ RANKS = {
     "google_credentials": 2,
     "datadog_http": 2,
     "credentials": 3,
+    "archives": 3,
     "ingest": 3,
     "runs": 3,
     "completeness": 3,
@@ -43,6 +44,7 @@ RANKS = {
     "sandbox": 7,
 }
 USE_CASES = {
+    "archives",
     "ingest",
     "enrichment",
     "rehearsal",
