@@ -32,6 +32,7 @@ COMMANDS: dict[str, Row] = {
     "ingest": Row("ingest", "Run", "Pull the failing traces of a window into the store, once."),
     "keys": Row("keys", "Run", "Make an API key for a caller of the service."),
     "backfill": Row("backfill", "Run", "Pull a long window in slices; run it again and it goes on."),
+    "archive": Row("archive", "Run", "Judge spans from files that you have, local or gs://."),
     "serve": Row("serve", "Run", "Serve the HTTP API: run-once, health, exports."),
     "firestore": Row("firestore", "Run", "Print the indexes that Firestore needs, to deploy them."),
     "runs": Row("runs", "Look", "List the runs of the last 30 days, or show one in full."),
