@@ -192,6 +192,7 @@ class _Judging:
         self._report = report
         self._on_progress = on_progress
         self._bounds = bounds
+        self._pages = Pages(files, store, reading, report.tally)
         self._checkpoint = Checkpoint(
             SOURCE,
             _NO_WINDOW,
@@ -246,15 +247,14 @@ class _Judging:
             if not tells_odd:
                 odd = []
             elif len(odd) >= ODD_PER_PAGE:
-                await self._keep_odd(odd)
+                await self._pages.keep(odd)
                 odd = []
-        await self._keep_odd(odd)
+        await self._pages.keep(odd)
         return index
 
     async def _judged_from(self, begin: int, index: _Index) -> int:
         """Judges and stores the traces from `begin` on, as many as are held at once; the first bucket that was not."""
         held = _HeldSpans(begin, index.end)
-        neighbours: dict[str, Neighbours] = {}
         if any(bucket_of(place) >= begin for place in index.failing):
             async for step in self._steps():
                 for entry in step:
@@ -265,10 +265,10 @@ class _Judging:
                         held.narrow(self._bounds.held_bytes // 2)
                         if held.size_bytes > self._bounds.held_bytes:
                             # One bucket is more than memory: in pieces, each of which has seen the last spans before it.
-                            await self._judge(held.given(), neighbours)
+                            self._report.stopped = await self._pages.judge(held.given()) or self._report.stopped
             if self._report.stopped is not None:
                 return begin
-        await self._judge(held.given(), neighbours)
+        self._report.stopped = await self._pages.judge(held.given()) or self._report.stopped
         if self._report.stopped is not None:
             return begin
         # The spans of all other traces of this range were read for nothing: they are healthy, whatever their neighbours.
@@ -288,32 +288,43 @@ class _Judging:
             yield step
             self._report.stopped = self._reading.should_stop(self._report.tally)
 
-    async def _keep_odd(self, odd: Sequence[OddItem]) -> None:
-        for source in sorted({source for source, _ in odd}):
-            rejected = [one for name, one in odd if name == source]
-            await self._store_page(source, [], rejected, Neighbours())
 
-    async def _judge(self, traces: Iterable[Sequence[PackedSpan]], neighbours: dict[str, Neighbours]) -> None:
-        """Judges whole traces, page by page."""
+class Pages:
+    """Whole traces and odd items of an archive, on their way through judging into a store, page by page."""
+
+    def __init__(self, archive: Archive, store: Store, reading: Reading, tally: Tally) -> None:
+        self._archive = archive
+        self._store = store
+        self._reading = reading
+        self._tally = tally
+        self._neighbours: dict[str, Neighbours] = {}
+
+    async def judge(self, traces: Iterable[Sequence[PackedSpan]]) -> str | None:
+        """Judges traces, each whole; gives why it has stopped before the last one, if it has."""
         pages: dict[str, list[Span]] = {}
         for trace in traces:
-            for source, span in self._files.ordered(trace):
+            for source, span in self._archive.ordered(trace):
                 pages.setdefault(source, []).append(span)
             for source in [source for source, spans in pages.items() if len(spans) >= PAGE_SPANS]:
-                await self._store_page(source, pages.pop(source), [], neighbours.setdefault(source, Neighbours()))
-                self._report.stopped = self._report.stopped or self._reading.should_stop(self._report.tally)
-                if self._report.stopped is not None:
-                    return
+                await self._store_page(source, pages.pop(source), [])
+                stopped = self._reading.should_stop(self._tally)
+                if stopped is not None:
+                    return stopped
         for source, spans in sorted(pages.items()):
-            await self._store_page(source, spans, [], neighbours.setdefault(source, Neighbours()))
+            await self._store_page(source, spans, [])
+        return None
 
-    async def _store_page(
-        self, source: str, spans: Sequence[Span], rejected: Sequence[Rejected], neighbours: Neighbours
-    ) -> None:
-        page = Page(spans, rejected, self._checkpoint)
-        await store_page(
-            Named(source, self._files.in_scope), self._store, page, neighbours, self._reading, self._report.tally
-        )
+    async def keep(self, odd: Sequence[OddItem]) -> None:
+        """Keeps what is no span as dead letters."""
+        for source in sorted({source for source, _ in odd}):
+            await self._store_page(source, [], [one for name, one in odd if name == source])
+
+    async def _store_page(self, source: str, spans: Sequence[Span], rejected: Sequence[Rejected]) -> None:
+        # Between two pages of one source only a trace that is judged in pieces is parted.
+        neighbours = self._neighbours.setdefault(source, Neighbours())
+        named = Named(source, self._archive.in_scope)
+        page = Page(spans, rejected, Checkpoint(SOURCE, _NO_WINDOW))
+        await store_page(named, self._store, page, neighbours, self._reading, self._tally)
 
 
 @dataclass(slots=True)

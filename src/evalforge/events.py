@@ -138,6 +138,7 @@ EVENTS: tuple[Event, ...] = (
         ("run_id", "files", "outcome", "fetched", "healthy", "failing", "rejected", "created", "updated", "unchanged"),
         "an archive was judged, or as much of it as was asked for",
     ),
+    Event("job.finished", "INFO", ("run_id", "job", "duration_s", "parts"), "a job on a cluster has ended well"),
     Event(
         "audit.finished",
         "INFO",

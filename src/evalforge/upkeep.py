@@ -319,14 +319,15 @@ async def _mended(
             except SkippableError:
                 return False  # no stored form: it stays in the report
         # Somebody wrote it, or the answer to our own write was lost.
-        found = await _read_again(store, stored)
+        found = await read_again(store, stored)
         if found is None:
             return True
         stored, verdict = found, _verdict_on(found, sanitizer)
     return False
 
 
-async def _read_again(store: Store, stored: StoredDocument) -> StoredDocument | None:
+async def read_again(store: Store, stored: StoredDocument) -> StoredDocument | None:
+    """The document as it stands now, None where it is gone."""
     # Keys just before this one are few: it is the greatest that begins so.
     async with aclosing(_generator(store.documents(stored.collection, after=stored.key[:-1]))) as documents:
         async for found in documents:

@@ -506,13 +506,13 @@ def _source_of(settings: Settings, client: DatadogClient, name: str, filter_mode
 
 
 @asynccontextmanager
-async def opened_store(settings: Settings) -> AsyncIterator[Store]:
-    """The store that CAPTURE_STORE names, closed at the end of the block.
+async def opened_store(settings: Settings, *, writers: int = 1) -> AsyncIterator[Store]:
+    """The store that CAPTURE_STORE names, closed at the end of the block; one of so many `writers` at the same time.
 
     Raises:
         StoreError, StoreUnavailableError: the store cannot be opened.
     """
-    store = _store_of(settings)
+    store = _store_of(settings, writers)
     try:
         yield store
     finally:
@@ -533,7 +533,7 @@ async def opened_rehearsal(settings: Settings) -> AsyncIterator[Store]:
         yield Rehearsal(store)
 
 
-def _store_of(settings: Settings) -> Store:
+def _store_of(settings: Settings, writers: int) -> Store:
     prefix = settings.firestore_collection_prefix
     if settings.sqlite_path is not None:
         from evalforge.stores.sqlite import SqliteStore
@@ -543,4 +543,4 @@ def _store_of(settings: Settings) -> Store:
 
     emulator = settings.firestore_emulator_host
     project = settings.google_cloud_project or (EMULATOR_PROJECT if emulator else None)
-    return FirestoreStore(project, settings.firestore_database, prefix=prefix, emulator_host=emulator)
+    return FirestoreStore(project, settings.firestore_database, prefix=prefix, emulator_host=emulator, writers=writers)

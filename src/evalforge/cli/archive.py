@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from evalforge.archives import ArchiveReport
 
 
-@click.command(name="archive", short_help="Judge spans from files: NDJSON, plain, gzip or zstd, local or gs://.")
+@click.command(name="archive", short_help="Judge spans from files that you have, local or gs://.")
 @click.argument("places", nargs=-1, required=True, metavar="PLACE...")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON instead of a table.")
 def command(places: tuple[str, ...], as_json: bool) -> int:
