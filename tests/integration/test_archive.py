@@ -18,6 +18,7 @@ import pytest
 from evalforge import bootstrap
 from evalforge.archives import ArchiveReport, Bounds
 from evalforge.bootstrap.archives import judge_archive_once
+from evalforge.cli import main
 from evalforge.config import Settings
 from evalforge.errors import RequestError, RunInProgressError
 from evalforge.ingest import Tally
@@ -25,7 +26,7 @@ from evalforge.runs import ARCHIVE_LEASE_NAME, taken_lease
 from evalforge.sandbox import samples
 from evalforge.sandbox.server import BackgroundServer
 from evalforge.sources import archive
-from tests.archives import documents_in, items_in, letters_in, settings_of, written
+from tests.archives import SALT, documents_in, items_in, letters_in, settings_of, written
 from tests.storage import Storage, storage
 
 __all__ = ["storage"]
@@ -211,3 +212,30 @@ async def test_an_archive_in_a_bucket_is_read_there(live: Live, tmp_path: Path, 
     assert await documents_in(settings) == live.documents
     with pytest.raises(RequestError, match="does not exist"):
         await judged(settings, "gs://no-such-bucket-here/spans")
+
+
+async def test_what_was_erased_does_not_come_back_with_an_archive(live: Live, settings: Settings, tmp_path: Path) -> None:
+    folder = written(tmp_path / "archive", live.items)
+    await judged(settings, folder)
+    async with bootstrap.opened_store(settings) as store:
+        first = await anext(store.documents("raw_traces").__aiter__())
+    await bootstrap.erase_once(settings, actor="officer", trace_id=first.document["trace_id"])
+    again = await judged(settings, folder)
+    assert again.tally.kept_out >= 1
+    assert (await documents_in(settings)).keys() == live.documents.keys() - {first.key}
+
+
+def test_the_command_prints_its_report(
+    live: Live, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = written(tmp_path / "archive", live.items[:30])
+    monkeypatch.setenv("CAPTURE_STORE", f"sqlite:///{tmp_path / 'captures.sqlite3'}")
+    monkeypatch.setenv("PII_SALT", SALT)
+    assert main(["archive", str(folder)]) == 0
+    said = capsys.readouterr().out
+    assert "3 files, read 2 times" in said
+    assert "30 = " in said
+    assert main(["archive", str(folder), "--json"]) == 0
+    report = orjson.loads(capsys.readouterr().out)
+    assert (report["complete"], report["items"]["fetched"], report["captures"]["created"]) == (True, 30, 0)
+    assert main(["archive", str(tmp_path / "nowhere")]) == 2
