@@ -8,12 +8,13 @@ import os
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from evalforge import archives
 from evalforge.config import Settings
+from evalforge.errors import ClusterFailedError
 from evalforge.ingest import Tally
 from evalforge.scale import jobs, partitions
 from evalforge.scale.partitions import Order
@@ -47,11 +48,16 @@ class WaitingInTheMiddle:
 
 
 async def both(spark: Any, place: str) -> dict[str, Any]:
-    """What both jobs report."""
+    """What both jobs report, and what a third one says whose driver has other settings than its workers."""
     settings = Settings.from_environment()
     judged = await jobs.judge_job(settings, spark, [place], holder="test", writers=2)
     rejudged = await jobs.rejudge_job(settings, spark, holder="test", writers=3)
-    return {"judge": judged.document(), "rejudge": rejudged.document()}
+    try:
+        # The driver's settings only: what the workers find around them is what it was.
+        await jobs.rejudge_job(replace(settings, quality_threshold=0.9), spark, holder="test", writers=1)
+    except ClusterFailedError as error:
+        refused = error.message
+    return {"judge": judged.document(), "rejudge": rejudged.document(), "refused": refused}
 
 
 def main(master: str, place: str, events: str) -> None:

@@ -51,8 +51,13 @@ def sandbox() -> Iterator[BackgroundServer]:
 
 @pytest.fixture(scope="module")
 def live(sandbox: BackgroundServer, tmp_path_factory: pytest.TempPathFactory) -> Live:
-    loaded = samples.load(sandbox.sandbox.store, end=datetime.now(UTC), traces=40)
-    path = tmp_path_factory.mktemp("live") / "captures.sqlite3"
+    return live_run(sandbox, tmp_path_factory.mktemp("live"), traces=40)
+
+
+def live_run(sandbox: BackgroundServer, folder: Path, *, traces: int) -> Live:
+    """What one live run makes of samples of so many traces."""
+    loaded = samples.load(sandbox.sandbox.store, end=datetime.now(UTC), traces=traces)
+    path = folder / "captures.sqlite3"
     settings = settings_of(CAPTURE_STORE=f"sqlite:///{path}", DATADOG_API_URL=sandbox.url, DATADOG_FILTER="scan")
 
     async def read() -> Live:

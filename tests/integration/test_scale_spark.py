@@ -19,12 +19,12 @@ from pathlib import Path
 import pytest
 
 from evalforge.config import Settings
+from evalforge.sandbox.server import BackgroundServer
 from tests.archives import SALT, documents_in, settings_of, written
 from tests.emulator import free_port
-from tests.integration.test_archive import Live, live, sandbox
-from tests.storage import storage
+from tests.integration.test_archive import Live, live_run, sandbox
 
-__all__ = ["live", "sandbox", "storage"]
+__all__ = ["sandbox"]
 
 PYSPARK = "pyspark==3.5.9"
 PATIENCE_S = 540.0
@@ -50,6 +50,12 @@ def pyspark(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if os.environ.get("CI"):
         pytest.fail(HOW_TO_INSTALL)
     pytest.skip(HOW_TO_INSTALL)
+
+
+@pytest.fixture(scope="module")
+def live(sandbox: BackgroundServer, tmp_path_factory: pytest.TempPathFactory) -> Live:
+    """So many traces that each of two writers has several failing ones, wherever their ids put them."""
+    return live_run(sandbox, tmp_path_factory.mktemp("live"), traces=110)
 
 
 class Cluster:
@@ -184,6 +190,7 @@ def test_a_worker_killed_half_way_changes_nothing(
     }
     counts = reports["rejudge"]["documents"]
     assert (counts["seen"], counts["rewritten"]) == (len(live.documents), 0)
+    assert re.search(r"a worker said: a worker has other settings than the driver.*\(bad_settings\)", reports["refused"])
     # Neither a secret nor a word of a span stands in what Spark leaves behind.
     events = "\n".join(path.read_text() for path in (tmp_path / "events").iterdir())
     everything = f"{said}\n{events}\n{cluster.logs()}".lower()
