@@ -12,6 +12,7 @@ EvalForgeError
 │   ├── QuotaExhaustedError    Datadog's rate limit does not reset within the retry budget
 │   ├── StoreUnavailableError  the store did not answer in time
 │   ├── RunInProgressError     another run holds the lease
+│   ├── ClusterFailedError     Spark gave up, or did not come up
 │   ├── ErasedMeanwhileError   what was being exported was erased meanwhile
 │   └── DestinationUnavailableError a webhook or bucket did not answer, however often it was tried
 ├── SkippableError             this one item only: it becomes a dead letter, the run goes on
@@ -147,6 +148,14 @@ class RunInProgressError(RetriableError):
         super().__init__(f"a run is going on: {holder}, since {since}", retry_after_s=retry_after_s)
         self.holder = holder
         self.since = since
+
+
+class ClusterFailedError(RetriableError):
+    """A job on a cluster failed more often than the engine tries, or the cluster did not come up. What was stored stays."""
+
+    exit_code = 14
+    http_status = 503
+    code = "cluster_failed"
 
 
 class ErasedMeanwhileError(RetriableError):

@@ -133,6 +133,13 @@ EVENTS: tuple[Event, ...] = (
     ),
     Event("second_net.hit", "WARNING", ("run_id", "trace_id", "count"), "the second net closed what the sanitizer had left"),
     Event(
+        "archive.judged",
+        "INFO",
+        ("run_id", "files", "outcome", "fetched", "healthy", "failing", "rejected", "created", "updated", "unchanged"),
+        "an archive was judged, or as much of it as was asked for",
+    ),
+    Event("job.finished", "INFO", ("run_id", "job", "duration_s", "parts"), "a job on a cluster has ended well"),
+    Event(
         "audit.finished",
         "INFO",
         ("fix", "documents", "leaking", "fixed", "removed", "leaks_left", "outdated"),

@@ -23,6 +23,7 @@ from evalforge.core.ports import (
     Reach,
     Recognized,
     Rejected,
+    Scoped,
     Source,
     Store,
     UpsertResult,
@@ -194,7 +195,7 @@ async def ingest(
 
 
 async def store_page(
-    source: Source,
+    source: Scoped,
     store: Store,
     page: Page,
     neighbours: Neighbours,
@@ -243,7 +244,7 @@ class _Stored:
 
 
 async def _parts(
-    source: Source, store: Store, page: Page, judged: _Judged, known: Recognized, reading: Reading, now: datetime
+    source: Scoped, store: Store, page: Page, judged: _Judged, known: Recognized, reading: Reading, now: datetime
 ) -> AsyncGenerator[Callable[[], Awaitable[_Stored]], None]:
     """What stores each part of the page, in turn; the first has what is known of the page already."""
     unchanged = frozenset(known.result.unchanged)
@@ -275,7 +276,7 @@ async def _each_while_the_next_is_made(parts: AsyncGenerator[Callable[[], Awaita
 
 
 async def _store_part(
-    source: Source,
+    source: Scoped,
     store: Store,
     page: Page,
     captures: list[FailureCapture],

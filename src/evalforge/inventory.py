@@ -339,7 +339,7 @@ LOG = Place(
             "item_count count looked_for found written left captures dead_letters export_rows task_count raw_traces "
             "checkpoints runs exports tombstones fix documents leaking fixed removed leaks_left outdated missed arrived "
             "told untold signal letters resolved failed_again gone not_found not_askable "
-            "destination format sha256 erased signature state changed groups",
+            "destination format sha256 erased signature state changed groups files job parts",
             "codes, counts, ids that were drawn, settings that are no secrets",
             shown="all others",
         ),

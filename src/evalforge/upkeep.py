@@ -18,7 +18,7 @@ from evalforge.core.privacy.again import judged_again, structure_leaks
 from evalforge.core.privacy.net import Leak, leaks_in
 from evalforge.errors import EvalForgeError, RequestError, SkippableError
 from evalforge.events import emit
-from evalforge.runs import BACKFILL_LEASE_NAME, LEASE_NAME, taken_lease
+from evalforge.runs import ARCHIVE_LEASE_NAME, BACKFILL_LEASE_NAME, LEASE_NAME, taken_lease
 
 DOCUMENTS_PER_STEP = 50
 """How many documents are read, and mended side by side, before progress is told."""
@@ -319,14 +319,15 @@ async def _mended(
             except SkippableError:
                 return False  # no stored form: it stays in the report
         # Somebody wrote it, or the answer to our own write was lost.
-        found = await _read_again(store, stored)
+        found = await read_again(store, stored)
         if found is None:
             return True
         stored, verdict = found, _verdict_on(found, sanitizer)
     return False
 
 
-async def _read_again(store: Store, stored: StoredDocument) -> StoredDocument | None:
+async def read_again(store: Store, stored: StoredDocument) -> StoredDocument | None:
+    """The document as it stands now, None where it is gone."""
     # Keys just before this one are few: it is the greatest that begins so.
     async with aclosing(_generator(store.documents(stored.collection, after=stored.key[:-1]))) as documents:
         async for found in documents:
@@ -352,8 +353,8 @@ async def purge(
 ) -> Mapping[str, int]:
     """Deletes every document of every collection of the store's prefix; how many, by collection.
 
-    Holds the leases of runs and backfills, so that none is going on when it begins. Safe to run again after whatever ended
-    it early.
+    Holds the leases of runs, backfills and archives, so that none is going on when it begins. Safe to run again after
+    whatever ended it early.
 
     Raises:
         RunInProgressError: a run holds the lease; nothing was deleted.
@@ -362,7 +363,7 @@ async def purge(
     now = clock()
     leases = []
     try:
-        for name in (LEASE_NAME, BACKFILL_LEASE_NAME):
+        for name in (LEASE_NAME, BACKFILL_LEASE_NAME, ARCHIVE_LEASE_NAME):
             leases.append(await taken_lease(store, holder, now, name=name, lifetime_s=PURGE_LEASE_S))
         counts = await store.purge(on_deleted=on_deleted)
     finally:

@@ -20,6 +20,7 @@ RANKS = {
     "datadog_http": 2,
     "telemetry": 3,
     "credentials": 3,
+    "archives": 3,
     "ingest": 3,
     "measuring": 3,
     "runs": 3,
@@ -30,6 +31,7 @@ RANKS = {
     "erasure": 3,
     "probes": 3,
     "rehearsal": 3,
+    "rejudging": 3,
     "upkeep": 3,
     "users": 3,
     "sources": 3,
@@ -45,10 +47,12 @@ RANKS = {
     "sandbox": 7,
 }
 USE_CASES = {
+    "archives",
     "ingest",
     "measuring",
     "enrichment",
     "rehearsal",
+    "rejudging",
     "runs",
     "review",
     "telling",

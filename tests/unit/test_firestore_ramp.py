@@ -8,7 +8,7 @@ import time
 import pytest
 
 from evalforge.stores.firestore.connection import TURN_S, Connection, Turn
-from evalforge.stores.firestore.ramp import BASE_RATE, BURST, GROWTH, PERIOD_S, Ramp
+from evalforge.stores.firestore.ramp import BASE_RATE, BURST, GROWTH, MAX_WRITERS, PERIOD_S, Ramp
 from tests.virtual_time import run
 
 
@@ -124,3 +124,29 @@ async def test_whoever_computes_much_lets_others_in() -> None:
     await turn.shared()
     assert beats == 1
     other.cancel()
+
+
+@pytest.mark.parametrize("writers", [2, 7, MAX_WRITERS])
+def test_writers_that_share_a_ramp_are_together_as_fast_as_one(writers: int) -> None:
+    def written(ramps: int, seconds: float) -> tuple[int, float]:
+        """How many writes so many greedy writers get through, and the greatest share of one in that time."""
+        now = 0.0
+        shared = [Ramp(lambda: now, writers=ramps) for _ in range(ramps)]
+        counts = [0] * ramps
+        while now < seconds:
+            for number, ramp in enumerate(shared):
+                while ramp.take(50) == 0:
+                    counts[number] += 50
+            now += 2.0
+        return sum(counts), max(counts)
+
+    alone, _ = written(1, 3 * PERIOD_S)
+    together, most = written(writers, 3 * PERIOD_S)
+    assert 0.9 * alone <= together <= alone + 50 * writers, "each may have part of a batch more than its share"
+    assert most <= alone / writers + 50
+
+
+@pytest.mark.parametrize("writers", [0, MAX_WRITERS + 1])
+def test_a_ramp_is_shared_by_no_more_than_still_get_a_batch(writers: int) -> None:
+    with pytest.raises(ValueError, match="1 to 200"):
+        Ramp(time.monotonic, writers=writers)

@@ -545,13 +545,13 @@ def _source_of(settings: Settings, client: DatadogClient, name: str, filter_mode
 
 
 @asynccontextmanager
-async def opened_store(settings: Settings, telemetry: Telemetry = SILENCE) -> AsyncIterator[Store]:
-    """The store that CAPTURE_STORE names, closed at the end of the block.
+async def opened_store(settings: Settings, telemetry: Telemetry = SILENCE, *, writers: int = 1) -> AsyncIterator[Store]:
+    """The store that CAPTURE_STORE names, closed at the end of the block; one of so many `writers` at the same time.
 
     Raises:
         StoreError, StoreUnavailableError: the store cannot be opened.
     """
-    store = _store_of(settings, telemetry)
+    store = _store_of(settings, telemetry, writers)
     try:
         yield store
     finally:
@@ -572,7 +572,7 @@ async def opened_rehearsal(settings: Settings) -> AsyncIterator[Store]:
         yield Rehearsal(store)
 
 
-def _store_of(settings: Settings, telemetry: Telemetry) -> Store:
+def _store_of(settings: Settings, telemetry: Telemetry = SILENCE, writers: int = 1) -> Store:
     prefix = settings.firestore_collection_prefix
     if settings.sqlite_path is not None:
         from evalforge.stores.sqlite import SqliteStore
@@ -582,4 +582,11 @@ def _store_of(settings: Settings, telemetry: Telemetry) -> Store:
 
     emulator = settings.firestore_emulator_host
     project = settings.google_cloud_project or (EMULATOR_PROJECT if emulator else None)
-    return FirestoreStore(project, settings.firestore_database, prefix=prefix, emulator_host=emulator, telemetry=telemetry)
+    return FirestoreStore(
+        project,
+        settings.firestore_database,
+        prefix=prefix,
+        emulator_host=emulator,
+        telemetry=telemetry,
+        writers=writers,
+    )

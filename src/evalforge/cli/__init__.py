@@ -32,6 +32,8 @@ COMMANDS: dict[str, Row] = {
     "ingest": Row("ingest", "Run", "Pull the failing traces of a window into the store, once."),
     "keys": Row("keys", "Run", "Make an API key for a caller of the service."),
     "backfill": Row("backfill", "Run", "Pull a long window in slices; run it again and it goes on."),
+    "archive": Row("archive", "Run", "Judge spans from files that you have, local or gs://."),
+    "scale": Row("scale", "Run", "Judge archives, or stored captures again, with Spark."),
     "serve": Row("serve", "Run", "Serve the HTTP API: run-once, health, exports."),
     "firestore": Row("firestore", "Run", "Print the indexes that Firestore needs, to deploy them."),
     "runs": Row("runs", "Look", "List the runs of the last 30 days, or show one in full."),
@@ -67,6 +69,7 @@ EXIT_CODES: tuple[tuple[int, str], ...] = (
     (QUERY_MISSED, "an audit found failures that the query misses; they are captured now"),
     (errors.DestinationRefusedError.exit_code, "a webhook or bucket refused what was sent, or may not be called"),
     (errors.DestinationUnavailableError.exit_code, "a webhook or bucket did not answer; try again"),
+    (errors.ClusterFailedError.exit_code, "Spark gave up; what was stored stays, run it again"),
     (130, "interrupted"),
 )
 """Every exit code, as `evalforge --help` and docs/operations.md tell it."""

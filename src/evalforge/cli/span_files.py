@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,13 +13,13 @@ from evalforge.core.ports import Rejected
 from evalforge.core.span import Json, Span
 from evalforge.datadog_http.answers import NonsenseError, decode_json
 from evalforge.errors import RequestError
+from evalforge.sources.datadog.items import items_in, source_of
 from evalforge.sources.datadog.spans import PARSERS
 
 MAX_BYTES = 64 * 1024 * 1024
 """The largest document, or line of NDJSON, that is read; a search answer has at most 50 MB."""
 
 SourceName = Literal["auto", "llm_obs", "apm"]
-_APM_ONLY = frozenset({"custom", "start_timestamp", "end_timestamp", "resource_name", "resource_hash", "retained_by"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,10 +42,9 @@ def spans_in(name: str, source: SourceName) -> Iterator[Span | NoSpan]:
     number = 0
     with _opened(name) as stream:
         for document in _documents(stream, name):
-            for item in _items(document):
+            for item in items_in(document):
                 number += 1
-                wrapped = _wrapped(item)
-                found = PARSERS[_source_of(wrapped) if source == "auto" else source](wrapped)
+                found = PARSERS[source_of(item) if source == "auto" else source](item)
                 yield NoSpan(number, found.reason) if isinstance(found, Rejected) else found
     if number == 0:
         raise RequestError(f"{_shown(name)}: holds no span; wants a span, a search answer, or NDJSON of spans")
@@ -109,29 +108,6 @@ def _too_large(name: str, what: str = "") -> RequestError:
     return RequestError(
         f"{_shown(name)}: {what}the file is larger than {MAX_BYTES // 2**20} MB; cut out the spans that matter", field="FILE"
     )
-
-
-def _items(document: Json) -> Iterator[Json]:
-    if isinstance(document, list):
-        yield from document
-    elif isinstance(document, Mapping) and isinstance(document.get("data"), list):
-        yield from document["data"]
-    elif isinstance(document, Mapping) and isinstance(document.get("data"), Mapping):
-        yield document["data"]
-    else:
-        yield document
-
-
-def _wrapped(item: Json) -> Json:
-    """An item of a search answer; attributes that stand alone are put into one."""
-    if isinstance(item, Mapping) and "attributes" not in item and ("span_id" in item or "trace_id" in item):
-        return {"attributes": item}
-    return item
-
-
-def _source_of(item: Json) -> str:
-    attributes = item.get("attributes") if isinstance(item, Mapping) else None
-    return "apm" if isinstance(attributes, Mapping) and not _APM_ONLY.isdisjoint(attributes) else "llm_obs"
 
 
 def _shown(name: str) -> str:

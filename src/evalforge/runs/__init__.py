@@ -9,6 +9,7 @@ from evalforge.runs.history import (
     runs_shown,
 )
 from evalforge.runs.lease import (
+    ARCHIVE_LEASE_NAME,
     BACKFILL_LEASE_NAME,
     LEASE_LIFETIME_S,
     LEASE_NAME,
@@ -21,6 +22,7 @@ from evalforge.runs.report import INCOMPLETE, NO_SALT_HINT, BackfillProgress, Ru
 from evalforge.runs.running import Budget, Order, check_keys, new_run_id, run
 
 __all__ = [
+    "ARCHIVE_LEASE_NAME",
     "BACKFILL_LEASE_NAME",
     "INCOMPLETE",
     "LEASE_LIFETIME_S",

@@ -20,6 +20,8 @@ LEASE_NAME = "ingestion"
 """The lease of runs. Whatever deletes everything takes it too."""
 BACKFILL_LEASE_NAME = "backfill"
 """The lease of backfills, apart from that of runs: a schedule goes on beside them."""
+ARCHIVE_LEASE_NAME = "archive"
+"""The lease of those who judge archives, or stored captures once more: beside runs and backfills."""
 
 LEASE_LIFETIME_S = 60.0
 LEASE_RENEWAL_S = 20.0

@@ -4,6 +4,7 @@ These are shapes, not base classes: an adapter implements the methods and passes
 Adapters translate foreign errors into `evalforge.errors`, each in one place.
 """
 
+from evalforge.core.ports.archives import Archive, ArchiveEntry, OddItem, PackedSpan
 from evalforge.core.ports.captures import (
     MAX_SIGNATURES,
     MAX_VALUES,
@@ -45,6 +46,7 @@ from evalforge.core.ports.sources import (
     Page,
     Reach,
     Rejected,
+    Scoped,
     Source,
     SourceStatus,
 )
@@ -58,6 +60,8 @@ __all__ = [
     "MAX_SIGNATURES",
     "MAX_VALUES",
     "SELECTED_BY",
+    "Archive",
+    "ArchiveEntry",
     "Brief",
     "Captures",
     "Checkpoint",
@@ -73,8 +77,10 @@ __all__ = [
     "FilterMode",
     "FoundById",
     "Lease",
+    "OddItem",
     "PackageFile",
     "PackageState",
+    "PackedSpan",
     "Page",
     "Position",
     "Reach",
@@ -85,6 +91,7 @@ __all__ = [
     "RunRecord",
     "RunState",
     "Runs",
+    "Scoped",
     "Selection",
     "Source",
     "SourceStatus",

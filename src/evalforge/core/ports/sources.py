@@ -117,6 +117,19 @@ class SourceStatus:
     rate_limit: dict[str, float | str] = field(default_factory=dict)
 
 
+class Scoped(Protocol):
+    """What judging has to know of a source: its name, and which of its spans count."""
+
+    @property
+    def name(self) -> str:
+        """The name that its dead letters and events carry."""
+        ...
+
+    def in_scope(self, span: Span) -> bool:
+        """Whether a span may count as a failure."""
+        ...
+
+
 class Source(Protocol):
     """Something that gives spans of a window, page by page.
 

@@ -50,8 +50,8 @@ class FirestoreStore:
     `project` None means the project of the credentials, `database` None the default one. `emulator_host` (`host:port`)
     reaches an emulator without credentials. Nothing is opened before the first call; the store belongs to the event loop
     of that call. What is not answered within `timeout_s` seconds is a StoreUnavailableError. `ramp` says how fast writes
-    may go: unless given, by Firestore's 500/50/5 rule, and on an emulator as they come. `telemetry` hears
-    of each batch of captures.
+    may go: unless given, by Firestore's 500/50/5 rule, shared by `writers` processes that write at the same time, and on an
+    emulator as they come. `telemetry` hears of each batch of captures.
     """
 
     def __init__(
@@ -64,9 +64,10 @@ class FirestoreStore:
         timeout_s: float = 30.0,
         ramp: Ramp | None = None,
         telemetry: Telemetry = SILENCE,
+        writers: int = 1,
     ) -> None:
         if ramp is None and not emulator_host:
-            ramp = Ramp(time.monotonic)
+            ramp = Ramp(time.monotonic, writers=writers)
         self._connection = Connection(project, database, emulator_host, timeout_s, ramp, telemetry)
         self._captures = f"{prefix}raw_traces"
         self._groups = f"{prefix}groups"
