@@ -135,7 +135,7 @@ class Fenced:
                 if version is not None:
                     return False
             else:
-                if decode_fields(found.fields).get("fence", 0) > fence:
+                if records.fence_of(decode_fields(found.fields)) > fence:
                     return False
                 # An answer that was lost on its way, or an earlier holder's last word.
                 self._versions[key] = found.update_time
