@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -84,6 +86,13 @@ def test_a_later_version_is_refused_with_what_to_do(kind: Kind) -> None:
 def test_what_is_no_version_is_none_of_ours(told: object) -> None:
     with pytest.raises(ValueError, match="no version"):
         todays("capture", {VERSION_FIELD: told})
+
+
+@pytest.mark.parametrize("kind", STEPS)
+@pytest.mark.parametrize("stored", [7, None, True, [], "schema_version"])
+def test_what_is_no_document_is_none_of_ours(kind: Kind, stored: Any) -> None:
+    with pytest.raises(TypeError):
+        todays(kind, stored)
 
 
 @given(failure_captures())

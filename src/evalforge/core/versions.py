@@ -134,9 +134,12 @@ def version_of(document: Mapping[str, Any]) -> int:
     """The version that a document tells; 1 where it tells none.
 
     Raises:
-        ValueError: what it tells is no version: it is none of ours.
+        TypeError, ValueError: what it tells is no version: it is none of ours.
     """
-    version = document.get(VERSION_FIELD, 1)
+    try:
+        version = document.get(VERSION_FIELD, 1)
+    except AttributeError as error:  # whatever somebody has left there
+        raise TypeError("no document") from error
     if type(version) is not int or version < 1:  # True is an int too
         raise ValueError(f"{VERSION_FIELD} is no version")
     return version
