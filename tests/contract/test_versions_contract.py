@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import closing
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, cast
@@ -12,6 +14,7 @@ import pytest
 
 from evalforge import bootstrap
 from evalforge.bootstrap.exports import export_once
+from evalforge.cli import main
 from evalforge.config import Settings
 from evalforge.core.capture import SCHEMA_VERSION, FailureCapture
 from evalforge.core.ports import (
@@ -30,7 +33,6 @@ from evalforge.exports import Destination, Shape
 from evalforge.migration import MigrationReport, migrate
 from evalforge.review.groups import Wanted, list_groups
 from evalforge.stores import lossless
-from evalforge.stores.sqlite import SqliteStore
 from evalforge.upkeep import AuditReport
 from tests.contract.stores import Place, SqlitePlace
 from tests.stored import MADE_AT, OLDER, REVIEWED, TODAYS, VERSIONS, all_captures, fill, settings_of
@@ -334,13 +336,41 @@ async def test_a_migration_that_broke_off_goes_on(place: Place, store: Store) ->
 
 async def test_an_earlier_layout_of_a_file_is_made_as_new_once_nothing_older_is_left(tmp_path: Path) -> None:
     place = SqlitePlace(tmp_path)
-    fill(place, "3")
-    store: Store = SqliteStore(str(place.path), prefix="evalforge_")
+    fill(place, "4-untold")
+    with closing(sqlite3.connect(place.path)) as connection:  # as in files of a few hours of 27 November 2026
+        connection.execute("DROP INDEX evalforge_by_signature")
+        columns = "signature, started_at, document_id, expires_at"
+        connection.execute(f"CREATE INDEX evalforge_by_signature ON evalforge_raw_traces ({columns})")
+    store = place.open()
     try:
         before = await store.outdated_layout()
-        assert [part for part in before if part.startswith("layout version 1")]
+        assert before == ["layout version 1 of the file, 2 is today's", "index by_signature"]
+        assert len((await list_groups(store, Wanted(), now=MADE_AT, limit=10)).groups) > 1
         done = await migrated(store)
-        assert (done.is_layout_mended, list(done.layout)) == (True, list(before))
+        assert (done.is_layout_mended, list(done.layout)) == (True, before)
         assert await store.outdated_layout() == []
+        assert len((await list_groups(store, Wanted(), now=MADE_AT, limit=10)).groups) > 1
     finally:
         await store.close()
+
+
+def test_the_command_counts_then_migrates_then_finds_nothing_left(
+    place: Place, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fill(place, "1")
+    for name, value in settings_of(place).items():
+        monkeypatch.setenv(name, value)
+    told = []
+    for options in (["--dry-run"], [], []):
+        assert main(["migrate", "--json", *options]) == 0
+        told.append(json.loads(capsys.readouterr().out))
+    assert [(one["older"], one["migrated"], one["left"]) for one in told] == [(8, 0, 8), (8, 8, 0), (0, 0, 0)]
+    assert [one["layout_mended"] for one in told] == [False, isinstance(place, SqlitePlace), False]
+    assert {(row["kind"], row["version"], row["documents"]) for row in told[0]["versions"]} >= {
+        ("capture", 1, 5),
+        ("package", 1, 1),
+        ("checkpoint", 1, 2),
+    }
+    assert main(["migrate", "--json", "--after", told[1]["position"]]) == 0
+    assert json.loads(capsys.readouterr().out)["documents"] == 0
+    assert main(["migrate", "--after", "jane"]) == 2

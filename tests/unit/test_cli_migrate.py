@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from evalforge.config import Settings
 from evalforge.errors import StoreUnavailableError
 from evalforge.migration import MigrationReport
 from tests.contract.stores import SqlitePlace
-from tests.stored import fill, settings_of
+from tests.stored import settings_of
 from tests.unit.test_cli_screen import rendered
 
 
@@ -48,29 +47,6 @@ def test_the_report_says_what_follows(report: MigrationReport, outcome: str, wid
     shown = rendered(report_view(report.document()), width=width)
     assert outcome in " ".join(shown.split())
     assert max(map(len, shown.splitlines())) <= width
-
-
-def test_it_counts_then_migrates_then_finds_nothing_left(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    place = SqlitePlace(tmp_path)
-    fill(place, "1")
-    for name, value in settings_of(place).items():
-        monkeypatch.setenv(name, value)
-    told = []
-    for options in (["--dry-run"], [], []):
-        assert main(["migrate", "--json", *options]) == 0
-        told.append(json.loads(capsys.readouterr().out))
-    assert [(one["older"], one["migrated"], one["left"]) for one in told] == [(8, 0, 8), (8, 8, 0), (0, 0, 0)]
-    assert [one["layout_mended"] for one in told] == [False, True, False]
-    assert {(row["kind"], row["version"], row["documents"]) for row in told[0]["versions"]} >= {
-        ("capture", 1, 5),
-        ("package", 1, 1),
-        ("checkpoint", 1, 2),
-    }
-    assert main(["migrate", "--json", "--after", told[1]["position"]]) == 0
-    assert json.loads(capsys.readouterr().out)["documents"] == 0
-    assert main(["migrate", "--after", "jane"]) == 2
 
 
 @pytest.mark.parametrize(("version", "code"), [(9, 5), (1, 8), (4, 0)])

@@ -395,9 +395,9 @@ class SqliteStore:
         """Replaces the facts of a stored capture if it still has that version; see `ports.Upkeep`."""
         return await sqlite_upkeep.rewrite(self._file, capture, stored, now)
 
-    async def replace(self, stored: StoredDocument, document: Mapping[str, Any]) -> bool:
+    async def replace(self, old: StoredDocument, document: Mapping[str, Any]) -> bool:
         """Puts a record in place of another version of it if nobody wrote that meanwhile; see `ports.Upkeep`."""
-        return await sqlite_upkeep.replace(self._file, stored, document)
+        return await sqlite_upkeep.replace(self._file, old, document)
 
     async def outdated_layout(self) -> Sequence[str]:
         """What of the file is not laid out as a new one would be."""

@@ -77,11 +77,11 @@ class Upkeep(Protocol):
         """
         ...
 
-    async def replace(self, stored: StoredDocument, document: Mapping[str, Any]) -> bool:
+    async def replace(self, old: StoredDocument, document: Mapping[str, Any]) -> bool:
         """Puts a record, which is no capture, in place of what was read if nobody wrote it since; False when somebody has.
 
         Raises:
-            ValueError: `stored` is a capture, which can only be rewritten.
+            ValueError: `old` is a capture, which can only be rewritten.
         """
         ...
 

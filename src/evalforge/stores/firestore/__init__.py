@@ -347,9 +347,9 @@ class FirestoreStore:
         """Replaces the facts of a stored capture if it still has that version; see `ports.Upkeep`."""
         return await upkeep.rewrite(self._connection, self._captures, capture, stored, now)
 
-    async def replace(self, stored: StoredDocument, document: Mapping[str, Any]) -> bool:
+    async def replace(self, old: StoredDocument, document: Mapping[str, Any]) -> bool:
         """Puts a record in place of another version of it if nobody wrote that meanwhile; see `ports.Upkeep`."""
-        return await upkeep.replace(self._connection, self._by_name[stored.collection], stored, document)
+        return await upkeep.replace(self._connection, self._by_name[old.collection], old, document)
 
     async def outdated_layout(self) -> Sequence[str]:
         """Nothing: a collection has no layout. Its indexes are deployed (`evalforge firestore indexes`)."""
