@@ -174,7 +174,6 @@ async def _looked_at(store: Store, report: MigrationReport, stored: StoredDocume
             report.gone += 1
             return
         stored = found
-    return
 
 
 def _todays(kind: Kind, stored: StoredDocument, report: MigrationReport) -> Mapping[str, Any] | FailureCapture | None:

@@ -6,6 +6,7 @@ import json
 import sqlite3
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import closing
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, cast
@@ -315,6 +316,32 @@ async def test_who_writes_meanwhile_is_not_overwritten(place: Place, store: Stor
     assert (await migrated(cast(Store, Interrupted(store, write)))).left == 0
     document = (await everything(store))["raw_traces", capture.document_id].document
     assert (document["note"], document[VERSION_FIELD]) == ("written 1 times", SCHEMA_VERSION)
+
+
+async def test_a_record_is_replaced_only_where_nobody_wrote_it(place: Place, store: Store) -> None:
+    fill(place, "3")
+    [lease] = [one for one in (await everything(store)).values() if _kind(one) == "lease"]
+    taken = await store.acquire_lease(Lease("ingestion", "cli", "token", LATER, LATER + timedelta(hours=1)), now=LATER)
+    assert not await store.replace(lease, {**lease.document, VERSION_FIELD: 2})
+    assert await store.held_lease("ingestion") == taken
+    [capture] = (await everything(store)).keys() & {("raw_traces", (await all_captures(store))[0].capture.document_id)}
+    with pytest.raises(ValueError, match="only be rewritten"):
+        await store.replace((await everything(store))[capture], {})
+
+
+async def test_a_run_goes_on_while_its_records_are_migrated(place: Place, store: Store) -> None:
+    fill(place, "3")
+    lease = await store.acquire_lease(Lease("ingestion", "cli", "token", LATER, LATER + timedelta(hours=1)), now=LATER)
+    known = (await store.load_checkpoints("llm_obs", [LOOKBACK]))[LOOKBACK]
+    officer = place.open()
+    try:
+        await migrated(officer)
+    finally:
+        await officer.close()
+    assert await store.save_checkpoint(replace(known, last_ms=7), fence=lease.fence)
+    assert await store.renew_lease(replace(lease, expires_at=LATER + timedelta(hours=2)), now=LATER)
+    assert (await store.load_checkpoints("llm_obs", [LOOKBACK]))[LOOKBACK].last_ms == 7
+    assert not any(map(_is_older, (await everything(store)).values()))
 
 
 async def test_a_migration_that_broke_off_goes_on(place: Place, store: Store) -> None:
