@@ -341,7 +341,7 @@ LOG = Place(
             "fetched healthy failing rejected created updated unchanged refused kept_out expired request_count retry_count "
             "item_count count looked_for found written left captures dead_letters export_rows task_count raw_traces "
             "checkpoints runs exports tombstones fix documents leaking fixed removed leaks_left outdated missed arrived "
-            "told untold dry_run older migrated newer letters resolved failed_again gone not_found not_askable "
+            "told untold older migrated newer letters resolved failed_again gone not_found not_askable "
             "destination format sha256 erased signature state changed groups",
             "codes, counts, ids that were drawn, settings that are no secrets",
             shown="all others",
