@@ -151,7 +151,7 @@ async def migrate(
 
 async def _looked_at(store: Store, report: MigrationReport, stored: StoredDocument, clock: Callable[[], datetime]) -> None:
     kind = kind_of(stored.collection, stored.key)
-    better = None if kind is None else _todays(kind, stored, report)
+    better = None if kind is None else _todays(kind, stored)
     if kind is None or better is None:
         report.not_ours += 1
         return
@@ -165,18 +165,20 @@ async def _looked_at(store: Store, report: MigrationReport, stored: StoredDocume
             if await _is_written(store, stored, better, clock):
                 count.migrated_count += 1
                 return
-        except SkippableError:
-            return  # no stored form: it is left as it is
+        except SkippableError:  # no stored form: it stays as it is, however often this is done
+            count.count -= 1
+            report.not_ours += 1
+            return
         # Somebody wrote it, or the answer to our own write was lost.
         found = await read_again(store, stored)
-        better = None if found is None else _todays(kind, found, report)
+        better = None if found is None else _todays(kind, found)
         if found is None or better is None or version_of(found.document) >= TODAY[kind]:
             report.gone += 1
             return
         stored = found
 
 
-def _todays(kind: Kind, stored: StoredDocument, report: MigrationReport) -> Mapping[str, Any] | FailureCapture | None:
+def _todays(kind: Kind, stored: StoredDocument) -> Mapping[str, Any] | FailureCapture | None:
     """What should stand there; None for what is none of ours. Of a later version: what stands there."""
     try:
         document = todays(kind, stored.document)
