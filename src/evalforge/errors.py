@@ -6,6 +6,7 @@ EvalForgeError
 │   ├── CredentialsError       a secret could not be read
 │   ├── SourceRefusedError     Datadog refused the keys or the request
 │   ├── StoreError             the store refused for good (schema, permission, key ring)
+│   │   └── NewerVersionError  a later program wrote what is stored
 │   └── DestinationRefusedError a webhook or bucket did not take it, or may not be called
 ├── RetriableError             the same call may succeed after `retry_after_s`
 │   ├── SourceUnavailableError Datadog is down or unreachable beyond the retry budget
@@ -93,6 +94,24 @@ class StoreError(FatalError):
     exit_code = 5
     http_status = 503
     code = "store_refused"
+
+
+class NewerVersionError(StoreError):
+    """A later version of evalforge wrote what is stored: update, before anything is read or overwritten.
+
+    `version` is that of the document, of the kind `kind`, and `known` the latest that this program knows.
+    """
+
+    code = "newer_version"
+
+    def __init__(self, kind: str, version: int, known: int) -> None:
+        super().__init__(
+            f"a stored {kind.replace('_', ' ')} has schema version {version}, and this evalforge knows none after {known}: "
+            "update evalforge to the release that wrote it (docs/versions.md); nothing was written over it"
+        )
+        self.kind = kind
+        self.version = version
+        self.known = known
 
 
 class DestinationRefusedError(FatalError):

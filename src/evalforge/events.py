@@ -146,6 +146,12 @@ EVENTS: tuple[Event, ...] = (
         "every stored document was looked through",
     ),
     Event(
+        "migrate.finished",
+        "INFO",
+        ("dry_run", "documents", "older", "migrated", "left", "newer"),
+        "every stored document was looked at, and those of earlier versions written anew unless `dry_run`",
+    ),
+    Event(
         "completeness.audited",
         "INFO",
         (

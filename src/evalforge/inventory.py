@@ -175,7 +175,7 @@ PACKAGE = Place(
     "`{prefix}exports`, the record of a package",
     "until purged",
     (
-        Row("id created_at attempted_at attempts", "drawn, the clock, and counted"),
+        Row("id created_at attempted_at attempts schema_version", "drawn, the clock, and counted"),
         Row("format destination", "a name of EXPORT_DESTINATIONS, or `file`"),
         Row("selection per_group test_share", "what was asked for; of one person only that it was one"),
         Row("count counts erased_count size_bytes sha256 files state reason", "counted and computed"),
@@ -200,7 +200,10 @@ CHECKPOINT = Place(
     "`{prefix}checkpoints`, where a source's reading stands",
     "until replaced or purged",
     (
-        Row("source tier step done from_ms to_ms last_ms began_ms query_digest fence", "of evalforge's own making"),
+        Row(
+            "source tier step done from_ms to_ms last_ms began_ms query_digest fence schema_version",
+            "of evalforge's own making",
+        ),
         Row("cursor", "Datadog's place in a search"),
         Row("learned", "names of evaluators and fields in which failures were found", _FILTERED),
     ),
@@ -238,7 +241,7 @@ LEASE = Place(
     "`{prefix}checkpoints`, the lease of a run",
     "replaced by that of the next run",
     (
-        Row("name token fence acquired_at expires_at", "drawn, and the clock"),
+        Row("name token fence acquired_at expires_at schema_version", "drawn, and the clock"),
         Row("holder", "the kind of process, host name and process id", _OPERATOR),
     ),
 )
@@ -338,7 +341,7 @@ LOG = Place(
             "fetched healthy failing rejected created updated unchanged refused kept_out expired request_count retry_count "
             "item_count count looked_for found written left captures dead_letters export_rows task_count raw_traces "
             "checkpoints runs exports tombstones fix documents leaking fixed removed leaks_left outdated missed arrived "
-            "told untold signal letters resolved failed_again gone not_found not_askable "
+            "told untold signal older migrated newer letters resolved failed_again gone not_found not_askable "
             "destination format sha256 erased signature state changed groups files job parts",
             "codes, counts, ids that were drawn, settings that are no secrets",
             shown="all others",

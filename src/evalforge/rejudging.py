@@ -19,7 +19,7 @@ from evalforge.core.privacy.neighbours import TraceContext
 from evalforge.core.signals import find_signals
 from evalforge.errors import SkippableError, StoreUnavailableError
 from evalforge.ingest import Judge
-from evalforge.upkeep import read_again
+from evalforge.sweep import read_again
 
 SIDE_BY_SIDE = 50
 """How many documents are judged, and written, at once."""

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping, Sequence
-from contextlib import aclosing, suppress
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -16,21 +15,16 @@ from evalforge.core.ports import COLLECTIONS, Store, StoredDocument
 from evalforge.core.privacy import SANITIZER_VERSION, Sanitizer
 from evalforge.core.privacy.again import judged_again, structure_leaks
 from evalforge.core.privacy.net import Leak, leaks_in
-from evalforge.errors import EvalForgeError, RequestError, SkippableError
+from evalforge.errors import EvalForgeError, SkippableError
 from evalforge.events import emit
 from evalforge.runs import ARCHIVE_LEASE_NAME, BACKFILL_LEASE_NAME, LEASE_NAME, taken_lease
-
-DOCUMENTS_PER_STEP = 50
-"""How many documents are read, and mended side by side, before progress is told."""
+from evalforge.sweep import ATTEMPTS, read_again, sweep
 
 SHOWN_KEYS = 20
 """How many document keys a report names of each group of leaks."""
 
 MAX_GROUPS = 2_000
 """How many groups a report keeps apart; what comes after them is counted under `[other]`."""
-
-ATTEMPTS = 5
-"""How often a document that others keep writing is read again."""
 
 PURGE_LEASE_S = 900.0
 
@@ -179,15 +173,17 @@ async def audit(
         RequestError: `after` is no position.
         StoreError, StoreUnavailableError
     """
-    first, key = _position(after)
     report.after = after
-    for collection in COLLECTIONS[COLLECTIONS.index(first) :]:
-        before = key if collection == first else None
-        async for step in _steps(store.documents(collection, after=before)):
-            await asyncio.gather(*(_looked_at(store, sanitizer, report, stored, fix, clock) for stored in step))
-            report.position = f"{collection}/{step[-1].key}"
-            if on_progress is not None:
-                on_progress(report)
+
+    async def look(stored: StoredDocument) -> None:
+        await _looked_at(store, sanitizer, report, stored, fix, clock)
+
+    def follow(position: str) -> None:
+        report.position = position
+        if on_progress is not None:
+            on_progress(report)
+
+    await sweep(store, look, after=after, on_step=follow)
     emit(
         "audit.finished",
         fix=fix,
@@ -199,28 +195,6 @@ async def audit(
         outdated=report.outdated,
     )
     return report
-
-
-def _position(after: str | None) -> tuple[str, str | None]:
-    if after is None:
-        return COLLECTIONS[0], None
-    collection, slash, key = after.partition("/")
-    if collection not in COLLECTIONS or not slash or not key:
-        raise RequestError(
-            f"--after: got {after[:80]!a}; wants the position that an audit told, such as raw_traces/00ff", field="--after"
-        )
-    return collection, key
-
-
-async def _steps(documents: AsyncIterator[StoredDocument]) -> AsyncIterator[list[StoredDocument]]:
-    step: list[StoredDocument] = []
-    async for stored in documents:
-        step.append(stored)
-        if len(step) == DOCUMENTS_PER_STEP:
-            yield step
-            step = []
-    if step:
-        yield step
 
 
 async def _looked_at(
@@ -324,21 +298,6 @@ async def _mended(
             return True
         stored, verdict = found, _verdict_on(found, sanitizer)
     return False
-
-
-async def read_again(store: Store, stored: StoredDocument) -> StoredDocument | None:
-    """The document as it stands now, None where it is gone."""
-    # Keys just before this one are few: it is the greatest that begins so.
-    async with aclosing(_generator(store.documents(stored.collection, after=stored.key[:-1]))) as documents:
-        async for found in documents:
-            if found.key >= stored.key:
-                return found if found.key == stored.key else None
-    return None
-
-
-async def _generator(documents: AsyncIterator[StoredDocument]) -> AsyncGenerator[StoredDocument, None]:
-    async for stored in documents:
-        yield stored
 
 
 # -- purge ----------------------------------------------------------------------------------------------------------------

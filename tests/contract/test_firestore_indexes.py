@@ -74,6 +74,8 @@ VALUES: dict[str, list[Any]] = {
     "origins": [{capture(1).trace_id: b"1" * 16}],
     "absent": [()],
     "stored": [StoredDocument("raw_traces", capture(1).document_id, {}, "1.000000000")],
+    "old": [StoredDocument("runs", "r9", {}, "1.000000000")],
+    "document": [{}],
     "selection": selections(),
     "trace_id": [capture(1).trace_id],
     "trace_ids": [[capture(1).trace_id]],

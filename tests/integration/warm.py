@@ -150,8 +150,8 @@ def step_through(run: Run, steps: Steps) -> None:
     open_store, open_sources = bootstrap.opened_store, bootstrap.opened_sources
 
     @asynccontextmanager
-    async def opened_store(settings: Settings, telemetry: Telemetry = SILENCE) -> AsyncIterator[Any]:
-        async with open_store(settings, telemetry) as store:
+    async def opened_store(settings: Settings, telemetry: Telemetry = SILENCE, *, writers: int = 1) -> AsyncIterator[Any]:
+        async with open_store(settings, telemetry, writers=writers) as store:
             yield SteppedStore(store, steps)
             steps.take("steps", "close")
 

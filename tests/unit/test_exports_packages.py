@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evalforge.core.capture import document_id
+from evalforge.core.capture import SCHEMA_VERSION, document_id
 from evalforge.core.ports import ExportPackage, Selection
 from evalforge.errors import (
     DestinationUnavailableError,
@@ -80,7 +80,7 @@ async def test_every_format_makes_a_package_with_its_manifest(store: SqliteStore
     assert document["counts"] == {"selected": 2, "taken": 2, "closed": 0, "absent": 0, "surplus": 0}
     assert document["filters"] == {"env": "prod", "per_group": None, "test_share": None}
     assert document["window"]["first_started_at"] < document["window"]["last_started_at"]
-    assert document["versions"] == {"signature": ["s1"], "sanitizer": [1], "schema": [1]}
+    assert document["versions"] == {"signature": ["s1"], "sanitizer": [1], "schema": [SCHEMA_VERSION]}
     assert modes(tmp_path / "evals") == {0o700, 0o600}
     assert entries(tmp_path) == ["evals"], "no draft is left"
     [record] = await store.packages()

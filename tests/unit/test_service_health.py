@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from evalforge import __version__
 from evalforge.config import Settings
 from evalforge.config.values import Secret
 from evalforge.errors import SettingsError, StoreUnavailableError
@@ -96,7 +97,7 @@ async def test_the_quota_left_is_told_as_last_heard_and_not_cached() -> None:
 
 async def test_wrong_settings_are_an_answer_with_no_quota() -> None:
     document = await Health(SettingsError(["PORT: got 'x'; wants a port"])).document()
-    assert document["quota"] == {}
+    assert (document["quota"], document["version"]) == ({}, __version__)
 
 
 async def test_the_quota_of_the_key_check_is_heard_where_there_is_one() -> None:

@@ -197,4 +197,4 @@ async def test_columns_can_be_read_by_anybody(tmp_path: Path) -> None:
         modes = other.execute("PRAGMA journal_mode").fetchone(), other.execute("PRAGMA user_version").fetchone()
     one = capture()
     assert row == (one.trace_id, "hallucination", "high", "2026-11-18T11:06:40.123456Z", one.user_hash)
-    assert modes == (("wal",), (1,))
+    assert modes == (("wal",), (2,))

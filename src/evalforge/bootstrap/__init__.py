@@ -36,6 +36,7 @@ from evalforge.exports.datadog.pushing import PushReport, push_dataset
 from evalforge.exports.datadog.queueing import QueueReport, queue_traces
 from evalforge.ingest import Judge
 from evalforge.measuring import measure_report, measure_run
+from evalforge.migration import MigrationReport, migrate
 from evalforge.rehearsal import Rehearsal
 from evalforge.runs import (
     RUN_RETENTION_DAYS,
@@ -340,6 +341,23 @@ async def audit_once(
             after=after,
             on_progress=on_progress,
         )
+
+
+async def migrate_once(
+    settings: Settings,
+    report: MigrationReport,
+    *,
+    after: str | None = None,
+    on_progress: Callable[[MigrationReport], None] | None = None,
+) -> MigrationReport:
+    """Writes what stands in the store in earlier versions anew in today's, unless the report is of a dry run.
+
+    Raises:
+        RequestError: `after` is no position.
+        StoreError, StoreUnavailableError: what was migrated stays; `report.position` says how far it came.
+    """
+    async with opened_store(settings) as store:
+        return await migrate(store, clock=utc_now, report=report, after=after, on_progress=on_progress)
 
 
 async def audit_completeness_once(

@@ -36,6 +36,7 @@ COMMANDS: dict[str, Row] = {
     "scale": Row("scale", "Run", "Judge archives, or stored captures again, with Spark."),
     "serve": Row("serve", "Run", "Serve the HTTP API: run-once, health, exports."),
     "firestore": Row("firestore", "Run", "Print the indexes that Firestore needs, to deploy them."),
+    "migrate": Row("migrate", "Run", "Bring what earlier releases stored to today's version."),
     "runs": Row("runs", "Look", "List the runs of the last 30 days, or show one in full."),
     "captures": Row("captures", "Look", "List captures, or show one in full."),
     "groups": Row("groups", "Look", "List failures by cause, show one, or review it."),

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +14,8 @@ from rich.text import Text
 from evalforge.cli import LEAKS_FOUND
 from evalforge.cli.cards import facts_grid, section
 from evalforge.cli.options import run_async
-from evalforge.cli.screen import console, counted, is_terminal, print_json, safe, text
+from evalforge.cli.screen import console, counted, is_terminal, print_json, text
+from evalforge.cli.sweeping import following, singular, tell_how_to_go_on
 from evalforge.config import Settings, one_setting
 from evalforge.errors import RequestError
 
@@ -83,12 +83,10 @@ def _audit_store(settings: Settings, *, fix: bool, after: str | None, as_json: b
 
     report = AuditReport(fixing=fix)
     try:
-        with _progress(is_terminal() and not as_json) as on_progress:
+        with following(is_terminal() and not as_json, _seen) as on_progress:
             run_async(bootstrap.audit_once(settings, report, fix=fix, after=after, on_progress=on_progress))
     except BaseException:
-        if report.position is not None:
-            options = "--fix --after" if fix else "--after"
-            click.echo(f"evalforge: to go on from here: evalforge audit {options} {report.position}", err=True)
+        tell_how_to_go_on("audit --fix" if fix else "audit", report.position)
         raise
     if as_json:
         print_json(report.document(), indent=True, sort_keys=False)
@@ -97,30 +95,9 @@ def _audit_store(settings: Settings, *, fix: bool, after: str | None, as_json: b
     return 0 if report.is_clean else LEAKS_FOUND
 
 
-@contextmanager
-def _progress(watching: bool) -> Iterator[Callable[[AuditReport], None] | None]:
-    """A line on the terminal that follows the audit."""
-    if not watching:
-        yield None
-        return
-    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-
-    columns = (
-        SpinnerColumn(),
-        TextColumn("{task.description}", markup=False),
-        TimeElapsedColumn(),
-        TextColumn("{task.fields[seen]}", markup=False, style="dim"),
-    )
-    with Progress(*columns, console=console(err=True), transient=True) as bars:
-        task = bars.add_task("looking", total=None, seen="")
-
-        def follow(report: AuditReport) -> None:
-            seen = f"{counted(sum(report.seen.values()), 'document')} · {report.leaking:,} leaking"
-            if report.fixing:
-                seen += f" · {report.fixed + report.removed:,} mended"
-            bars.update(task, description=safe((report.position or "").partition("/")[0], 20), seen=seen)
-
-        yield follow
+def _seen(report: AuditReport) -> str:
+    seen = f"{counted(sum(report.seen.values()), 'document')} · {report.leaking:,} leaking"
+    return seen + (f" · {report.fixed + report.removed:,} mended" if report.fixing else "")
 
 
 def report_view(report: Mapping[str, Any], *, width: int) -> Group:
@@ -128,7 +105,7 @@ def report_view(report: Mapping[str, Any], *, width: int) -> Group:
 
     On less than `WIDE` columns a document is told by the beginning of its key; --json has all of it.
     """
-    seen = [counted(number, _singular(name), name.replace("_", " ")) for name, number in report["documents"].items()]
+    seen = [counted(number, singular(name), name.replace("_", " ")) for name, number in report["documents"].items()]
     rows: list[tuple[str, RenderableType | str | None]] = [
         ("looked at", ", ".join(seen)),
         ("only after", None if report["after"] is None else text(report["after"], "yellow")),
@@ -152,10 +129,6 @@ def report_view(report: Mapping[str, Any], *, width: int) -> Group:
                 _groups(groups, fixing=report["fixing"], longest_key=80 if width >= WIDE else 13),
             ]
     return Group(*parts)
-
-
-def _singular(collection: str) -> str:
-    return collection.replace("_", " ").removesuffix("s")
 
 
 def _groups(groups: Sequence[Mapping[str, Any]], *, fixing: bool, longest_key: int) -> Table:

@@ -29,8 +29,9 @@ from evalforge.core.origins import cut_origins, pack_origins, unpack_origins
 from evalforge.core.privacy.sanitized import SanitizedSpan
 from evalforge.core.signals import Comparison, FailureType, Severity, Signal, rank
 from evalforge.core.span import TraceIdKind
+from evalforge.core.versions import TODAY, todays
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = TODAY["capture"]
 SIGNATURE_VERSION = 1
 MAX_SIGNALS = 200
 MAX_SPAN_IDS = 10_000
@@ -250,13 +251,15 @@ class FailureCapture:
 
     @classmethod
     def from_document(cls, document: Mapping[str, Any]) -> FailureCapture:
-        """The capture that `to_document` wrote; fields that it does not know, such as a reviewer's, are left alone.
+        """The capture that `to_document` wrote, in any version; fields that it does not know, a reviewer's, are left alone.
 
         Raises:
+            NewerVersionError: a later program wrote it.
             KeyError, TypeError, ValueError: when the document is not one of ours.
         """
+        document = todays("capture", document)
         users = tuple(zip(document["user_hashes"], document["user_first_ns"], strict=True))
-        own_count = len(users) - document.get("root_user_count", 0)  # captures of the first version have none
+        own_count = len(users) - document["root_user_count"]
         if not 0 <= own_count <= len(users):
             raise ValueError("root_user_count does not fit user_hashes")
         return cls(
@@ -277,8 +280,8 @@ class FailureCapture:
             status_code=document["status_code"],
             quality_score=document["quality_score"],
             root_user_first_ns=users[own_count:],
-            error_details=tuple(error_detail_of(entry) for entry in document.get("error_details", ())),  # likewise
-            origins=unpack_origins(document.get("origins", b"")),  # likewise
+            error_details=tuple(error_detail_of(entry) for entry in document["error_details"]),
+            origins=unpack_origins(document["origins"]),
         )
 
 
@@ -503,8 +506,7 @@ def _occurrence_document(occurrence: Occurrence) -> dict[str, Any]:
 
 
 def _occurrence_of(entry: Mapping[str, Any]) -> Occurrence:
-    fields = {name: entry[name] for name in _OCCURRENCE_FIELDS if name != "removed_count"}
-    fields["removed_count"] = entry.get("removed_count", 0)  # captures of the first version have none
+    fields = {name: entry[name] for name in _OCCURRENCE_FIELDS}
     return Occurrence(severity=Severity[entry["severity"].upper()], **fields)
 
 

@@ -9,7 +9,7 @@ from concurrent.futures import Future
 from contextlib import suppress
 from typing import Any
 
-from evalforge import bootstrap
+from evalforge import __version__, bootstrap
 from evalforge.config import Settings
 from evalforge.core.ports import Store
 from evalforge.credentials import DatadogKeys, resolve_datadog_keys, resolve_key_ring
@@ -106,6 +106,7 @@ class Health:
         self._tell(results)
         return {
             **health_document(results),
+            "version": __version__,
             "quota": self._quotas.document(),
             "dead_letters": {"total": self._letter_count},
             "warnings": [{"code": NOTHING_FETCHED, "text": NOTHING_FETCHED_TEXT}] if self._fetches_nothing else [],

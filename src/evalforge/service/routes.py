@@ -149,7 +149,7 @@ async def health(request: Request) -> Response:
 
     Without a caller, where one is needed elsewhere, only the status is told.
 
-    `quota` is what Datadog last told this process's runs of theirs; empty before the first.
+    `quota` is what Datadog last told this process's runs of theirs; empty before the first. `version` is evalforge's.
     """
     asked: Health = request.app.state.health
     document = await asked.document()

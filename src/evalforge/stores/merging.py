@@ -18,6 +18,7 @@ from evalforge.core.origins import unpack_origins
 from evalforge.core.ports import UpsertResult
 from evalforge.core.privacy.net import SECOND_NET, second_net
 from evalforge.core.span import TraceIdKind
+from evalforge.core.versions import todays
 from evalforge.errors import SkippableError
 from evalforge.stores.fitting import fit
 
@@ -92,6 +93,7 @@ def merged_document(capture: FailureCapture, stored: Mapping[str, Any]) -> dict[
     """The document that both together make, or None when the stored one says it all already.
 
     Raises:
+        NewerVersionError: a later program wrote `stored`: this one would lose what it does not know of.
         SkippableError: when `stored` is none of ours, with the code `stored_document_unreadable`.
     """
     try:
@@ -122,19 +124,21 @@ def created_fields(now: datetime) -> dict[str, Any]:
     return {"updated_at": now, "processed": False}
 
 
-def capture_in(document: Mapping[str, Any]) -> FailureCapture:
-    """The capture that a stored document holds.
+def capture_in(document: Mapping[str, Any]) -> tuple[FailureCapture, Mapping[str, Any]]:
+    """The capture that a stored document of any version holds, and the document as it would be today.
 
     Raises:
+        NewerVersionError: a later program wrote it.
         SkippableError: when it is none of ours, with the code `stored_document_unreadable`.
     """
     try:
+        document = todays("capture", document)
         capture = FailureCapture.from_document(document)
         # A document of another shape may still have all the names: what is derived must be there too.
         _ = (capture.failure_type, capture.greatest, capture.expires_at.tzinfo)
     except _ANY_DEFECT as error:
         raise unreadable(error) from error
-    return capture
+    return capture, document
 
 
 def unreadable(error: Exception) -> SkippableError:

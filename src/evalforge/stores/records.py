@@ -1,6 +1,7 @@
 """The small records of a run as plain documents and back: one form for every store.
 
-A reader of a document raises KeyError, TypeError or ValueError when it is not one of ours.
+A reader of a document takes every version that was ever written (`core.versions`). It raises NewerVersionError for a later
+one, and KeyError, TypeError or ValueError when the document is not one of ours.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from evalforge.core.ports import (
     Told,
 )
 from evalforge.core.review import Change, Review, ReviewState
+from evalforge.core.versions import stamped, todays
 from evalforge.core.window import Window, epoch_ms
 from evalforge.errors import StoreError
 from evalforge.stores.fitting import CUT, cut
@@ -55,7 +57,7 @@ def checkpoint_key(source: str, tier: str) -> str:
 
 def checkpoint_document(checkpoint: Checkpoint, fence: int) -> dict[str, Any]:
     """The stored form of a checkpoint, with the fence of whoever saves it; its window in epoch milliseconds."""
-    return {
+    document = {
         "source": checkpoint.source,
         "from_ms": checkpoint.window.from_ms,
         "to_ms": checkpoint.window.to_ms,
@@ -69,10 +71,12 @@ def checkpoint_document(checkpoint: Checkpoint, fence: int) -> dict[str, Any]:
         "began_ms": checkpoint.began_ms,
         "fence": fence,
     }
+    return stamped("checkpoint", document)
 
 
 def checkpoint_of(document: Mapping[str, Any]) -> Checkpoint:
     """The checkpoint that `checkpoint_document` wrote."""
+    document = todays("checkpoint", document)
     return Checkpoint(
         source=document["source"],
         window=Window(document["from_ms"], document["to_ms"]),
@@ -82,9 +86,22 @@ def checkpoint_of(document: Mapping[str, Any]) -> Checkpoint:
         last_ms=document["last_ms"],
         learned=tuple(document["learned"]),
         done=document["done"],
-        tier=document.get("tier", LOOKBACK),
-        began_ms=document.get("began_ms"),
+        tier=document["tier"],
+        began_ms=document["began_ms"],
     )
+
+
+def fence_of(document: Mapping[str, Any]) -> int:
+    """The fence of whoever saved the checkpoint that stands.
+
+    Raises:
+        NewerVersionError: a later program saved it, which must not be replaced.
+    """
+    try:
+        fence: int = todays("checkpoint", document)["fence"]
+    except (KeyError, TypeError, ValueError):  # none of ours
+        return 0
+    return fence
 
 
 def coverage_document(coverage: Coverage) -> dict[str, Any]:
@@ -100,6 +117,7 @@ def coverage_document(coverage: Coverage) -> dict[str, Any]:
 
 def coverage_of(document: Mapping[str, Any]) -> Coverage:
     """The coverage that `coverage_document` wrote."""
+    document = todays("coverage", document)
     bounds = zip(document["from_ms"], document["to_ms"], strict=True)
     return Coverage(
         source=document["source"],
@@ -127,6 +145,7 @@ def told_document(told: Told) -> dict[str, Any]:
 def told_of(document: Mapping[str, Any]) -> Told | None:
     """What `told_document` wrote; None for what is none of it: then telling begins anew."""
     try:
+        document = todays("told", document)
         regressions = dict(zip(document["regressed"], document["resolved_at"], strict=True))
         origin, signatures = document["origin"], frozenset(document["signatures"])
     except (KeyError, TypeError, ValueError):
@@ -138,7 +157,7 @@ def told_of(document: Mapping[str, Any]) -> Told | None:
 
 def lease_document(lease: Lease) -> dict[str, Any]:
     """The stored form of a lease."""
-    return {
+    document = {
         "name": lease.name,
         "holder": lease.holder,
         "token": lease.token,
@@ -146,17 +165,19 @@ def lease_document(lease: Lease) -> dict[str, Any]:
         "expires_at": lease.expires_at,
         "fence": lease.fence,
     }
+    return stamped("lease", document)
 
 
 def lease_of(document: Mapping[str, Any]) -> Lease:
     """The lease that `lease_document` wrote."""
+    document = todays("lease", document)
     return Lease(
         name=document["name"],
         holder=document["holder"],
         token=document["token"],
         acquired_at=document["acquired_at"],
         expires_at=document["expires_at"],
-        fence=document.get("fence", 0),
+        fence=document["fence"],
     )
 
 
@@ -193,6 +214,7 @@ def run_document(record: RunRecord) -> dict[str, Any]:
 
 def run_of(document: Mapping[str, Any]) -> RunRecord:
     """The record that `run_document` wrote."""
+    document = todays("run", document)
     return RunRecord(
         id=document["id"],
         state=document["state"],
@@ -224,6 +246,7 @@ def letter_document(letter: DeadLetter) -> dict[str, Any]:
 
 def letter_of(document: Mapping[str, Any]) -> DeadLetter:
     """The letter that `letter_document` wrote."""
+    document = todays("dead_letter", document)
     return DeadLetter(
         id=document["id"],
         source=document["source"],
@@ -239,7 +262,7 @@ def letter_of(document: Mapping[str, Any]) -> DeadLetter:
 
 def package_document(package: ExportPackage) -> dict[str, Any]:
     """The stored form of an export's record."""
-    return {
+    document = {
         "id": package.id,
         "created_at": package.created_at,
         "format": package.format,
@@ -260,10 +283,12 @@ def package_document(package: ExportPackage) -> dict[str, Any]:
         "document_ids": package.document_ids,
         "ids_are_cut": package.ids_are_cut,
     }
+    return stamped("package", document)
 
 
 def package_of(document: Mapping[str, Any]) -> ExportPackage:
-    """The record that `package_document` wrote, or an earlier version of it."""
+    """The record that `package_document` wrote."""
+    document = todays("package", document)
     return ExportPackage(
         id=document["id"],
         created_at=document["created_at"],
@@ -275,15 +300,15 @@ def package_of(document: Mapping[str, Any]) -> ExportPackage:
         size_bytes=document["size_bytes"],
         state=document["state"],
         reason=document["reason"],
-        erased_count=document.get("erased_count", 0),
-        attempts=document.get("attempts", 1),
-        attempted_at=document.get("attempted_at"),
-        per_group=document.get("per_group"),
-        test_share=document.get("test_share"),
-        files=tuple(PackageFile(one["name"], one["sha256"], one["size_bytes"]) for one in document.get("files", ())),
-        counts=dict(document.get("counts", {})),
-        document_ids=document.get("document_ids", b""),
-        ids_are_cut=document.get("ids_are_cut", False),
+        erased_count=document["erased_count"],
+        attempts=document["attempts"],
+        attempted_at=document["attempted_at"],
+        per_group=document["per_group"],
+        test_share=document["test_share"],
+        files=tuple(PackageFile(one["name"], one["sha256"], one["size_bytes"]) for one in document["files"]),
+        counts=dict(document["counts"]),
+        document_ids=document["document_ids"],
+        ids_are_cut=document["ids_are_cut"],
     )
 
 
@@ -309,6 +334,7 @@ def erasure_document(erasure: Erasure) -> dict[str, Any]:
 
 def erasure_of(document: Mapping[str, Any]) -> Erasure:
     """The erasure that `erasure_document` wrote."""
+    document = todays("tombstone", document)
     packed = document["trace_keys"]
     return Erasure(
         id=document["id"],
@@ -385,6 +411,7 @@ def review_document(review: Review) -> dict[str, Any]:
 
 def review_of(document: Mapping[str, Any]) -> Review:
     """The review that `review_document` wrote."""
+    document = todays("review", document)
     return Review(
         signature=document["signature"],
         state=ReviewState(document["state"]),

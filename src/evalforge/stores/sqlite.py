@@ -38,7 +38,7 @@ from evalforge.errors import SkippableError, StoreError
 from evalforge.stores import lossless, merging, records, sqlite_erasing, sqlite_reviewing, sqlite_upkeep
 from evalforge.stores.measuring import measure_batch
 from evalforge.stores.merging import Outcome
-from evalforge.stores.sqlite_file import Execute, SqliteFile
+from evalforge.stores.sqlite_file import Execute, SqliteFile, mend_layout, outdated_layout
 from evalforge.stores.sqlite_rows import (
     INSERT_CAPTURE,
     UPDATE_CAPTURE,
@@ -196,7 +196,7 @@ class SqliteStore:
             row = execute("SELECT document FROM {checkpoints} WHERE source = ?", (key,)).fetchone()
             if row is None and key in self._known_checkpoints:
                 return False
-            if row is not None and lossless.loads(row["document"]).get("fence", 0) > fence:
+            if row is not None and records.fence_of(lossless.loads(row["document"])) > fence:
                 return False
             execute("INSERT OR REPLACE INTO {checkpoints} (source, document) VALUES (?, ?)", (key, document))
             return True
@@ -399,6 +399,18 @@ class SqliteStore:
     async def rewrite(self, capture: FailureCapture, stored: StoredDocument, *, now: datetime) -> bool:
         """Replaces the facts of a stored capture if it still has that version; see `ports.Upkeep`."""
         return await sqlite_upkeep.rewrite(self._file, capture, stored, now)
+
+    async def replace(self, old: StoredDocument, document: Mapping[str, Any]) -> bool:
+        """Puts a record in place of another version of it if nobody wrote that meanwhile; see `ports.Upkeep`."""
+        return await sqlite_upkeep.replace(self._file, old, document)
+
+    async def outdated_layout(self) -> Sequence[str]:
+        """What of the file is not laid out as a new one would be."""
+        return await self._file.read(outdated_layout)
+
+    async def mend_layout(self) -> None:
+        """Lays the file out as a new one would be; earlier programs refuse it from then on."""
+        await self._file.write(mend_layout)
 
     async def remove(self, stored: StoredDocument) -> bool:
         """Deletes one document if it still has that version; see `ports.Upkeep`."""

@@ -13,7 +13,9 @@ from typing import Any, Protocol, TypeVar
 
 from evalforge.errors import StoreError, StoreUnavailableError
 
-SCHEMA_VERSION = 1
+LAYOUT_VERSION = 2
+"""The version of a file's own layout. What an older program can live with is made when a file is opened and raises nothing;
+the number is raised by `mend_layout` alone, since a program that knows a lower one refuses the file from then on."""
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS {raw_traces} (
@@ -44,18 +46,16 @@ DERIVED_COLUMNS = {
 }
 """Columns of captures that SQLite itself reads out of the facts: nobody writes them, so files of any age have them."""
 _INDEXED_BY = ("failure_type", "severity", "ml_app", "env", "model_name", "error_type")
-_INDEXES = "".join(
-    f"CREATE INDEX IF NOT EXISTS {{by_{column}}} ON {{raw_traces}} ({column}, started_at, document_id, expires_at);\n"
-    for column in _INDEXED_BY
-) + (
+_INDEX_COLUMNS: Mapping[str, tuple[str, ...]] = {
+    **{f"by_{column}": (column, "started_at", "document_id", "expires_at") for column in _INDEXED_BY},
     # It holds all that groups count, so that no capture needs to be read for it.
-    "CREATE INDEX IF NOT EXISTS {by_signature} ON {raw_traces} "
-    "(signature, started_at, document_id, expires_at, severity, env, model_name, user_hash, version);"
-)
+    "by_signature": (
+        "signature", "started_at", "document_id", "expires_at", "severity", "env", "model_name", "user_hash", "version",
+    ),
+}  # fmt: skip
 _TABLES = (
     "raw_traces", "by_start", "groups", "dead_letters", "runs", "exports",
-    "checkpoints", "coverage", "leases", "keyring", "told", "tombstones", "by_signature",
-    *(f"by_{column}" for column in _INDEXED_BY),
+    "checkpoints", "coverage", "leases", "keyring", "told", "tombstones", *_INDEX_COLUMNS,
 )  # fmt: skip
 # Source: https://sqlite.org/rescode.html
 _REFUSALS: Mapping[int, str] = {
@@ -157,17 +157,18 @@ class SqliteFile:
             execute("PRAGMA secure_delete = ON")
             with _transaction(execute):
                 version = execute("PRAGMA user_version").fetchone()[0]
-                if version > SCHEMA_VERSION:
+                if version > LAYOUT_VERSION:
                     raise StoreError(
-                        f"{self.path} has schema version {version}, this release knows {SCHEMA_VERSION}: "
+                        f"{self.path} has schema version {version}, this release knows {LAYOUT_VERSION}: "
                         "update evalforge, or name another file in CAPTURE_STORE"
                     )
                 for statement in _SCHEMA.split(";"):
                     execute(statement)
                 _derive_columns(execute)
-                for statement in _INDEXES.split(";"):
-                    execute(statement)
-                execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+                for index in _INDEX_COLUMNS:
+                    _make_index(execute, index)
+                if version == 0:  # a new file
+                    execute(f"PRAGMA user_version = {LAYOUT_VERSION}")
         except BaseException:
             connection.close()
             raise
@@ -216,6 +217,32 @@ def _derive_columns(execute: Execute) -> None:
             # Facts that somebody has damaged have no value, and must not keep anybody from writing others.
             value = f"CASE WHEN json_valid(facts) THEN json_extract(facts, '{place}') END"
             execute(f"ALTER TABLE {{raw_traces}} ADD COLUMN {column} TEXT GENERATED ALWAYS AS ({value}) VIRTUAL")
+
+
+def _make_index(execute: Execute, index: str) -> None:
+    execute(f"CREATE INDEX IF NOT EXISTS {{{index}}} ON {{raw_traces}} ({', '.join(_INDEX_COLUMNS[index])})")
+
+
+def outdated_layout(execute: Execute) -> list[str]:
+    """What of the file is not laid out as a new one would be, in a few words each."""
+    version = execute("PRAGMA user_version").fetchone()[0]
+    outdated = [f"layout version {version} of the file, {LAYOUT_VERSION} is today's"] if version < LAYOUT_VERSION else []
+    return outdated + [f"index {index}" for index in _outdated_indexes(execute)]
+
+
+def mend_layout(execute: Execute) -> None:
+    """Lays the file out as a new one would be; programs that know a lower version refuse it from then on."""
+    for index in _outdated_indexes(execute):
+        execute(f"DROP INDEX {{{index}}}")
+        _make_index(execute, index)
+    execute(f"PRAGMA user_version = {LAYOUT_VERSION}")
+
+
+def _outdated_indexes(execute: Execute) -> list[str]:
+    def columns(index: str) -> tuple[str, ...]:
+        return tuple(row["name"] for row in execute(f"PRAGMA index_info({{{index}}})"))
+
+    return [index for index, wanted in _INDEX_COLUMNS.items() if columns(index) != wanted]
 
 
 @contextmanager

@@ -80,10 +80,10 @@ def stored_capture(row: sqlite3.Row) -> StoredCapture:
     """The capture in a whole row.
 
     Raises:
+        NewerVersionError: a later program wrote it.
         SkippableError: when it holds none, with the code `stored_document_unreadable`.
     """
-    facts = facts_in(row)
-    capture = merging.capture_in(facts)
+    capture, facts = merging.capture_in(facts_in(row))
     updated_at = datetime.fromisoformat(row["updated_at"])
     processed = bool(row["processed"])
     document = {**foreign_columns(row), **facts, "updated_at": updated_at, "processed": processed}

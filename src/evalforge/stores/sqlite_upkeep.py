@@ -95,14 +95,34 @@ async def rewrite(file: SqliteFile, capture: FailureCapture, stored: StoredDocum
     _, document = merging.fitted_document(capture)
     values = row_of(stored.key, document, now)
 
-    def replace(execute: Execute) -> bool:
-        row = execute("SELECT * FROM {raw_traces} WHERE document_id = ?", (stored.key,)).fetchone()
-        if row is None or _version(row) != stored.version:
+    def write(execute: Execute) -> bool:
+        if not _stands(execute, *_place(stored), stored.version):
             return False
         execute(UPDATE_CAPTURE, (*values, stored.key))
         return True
 
-    return await file.write(replace)
+    return await file.write(write)
+
+
+async def replace(file: SqliteFile, stored: StoredDocument, document: Mapping[str, Any]) -> bool:
+    """Whether the record now stands in its row, which nobody had written since `stored` was read.
+
+    Raises:
+        ValueError: `stored` is a capture.
+        StoreUnavailableError, StoreError
+    """
+    if stored.collection == "raw_traces":
+        raise ValueError("a capture can only be rewritten")
+    table, key = _place(stored)
+    text = lossless.dumps(document)
+
+    def write(execute: Execute) -> bool:
+        if not _stands(execute, table, key, stored.version):
+            return False
+        execute(f"UPDATE {{{table.name}}} SET document = ? WHERE {table.key} = ?", (text, key))  # noqa: S608
+        return True
+
+    return await file.write(write)
 
 
 async def remove(file: SqliteFile, stored: StoredDocument) -> bool:
@@ -112,13 +132,10 @@ async def remove(file: SqliteFile, stored: StoredDocument) -> bool:
         KeyError: when there is no such collection.
         StoreUnavailableError, StoreError
     """
-    table = next(table for table in reversed(_TABLES[stored.collection]) if stored.key.startswith(table.prefix))
-    key = stored.key[len(table.prefix) :]
+    table, key = _place(stored)
 
     def delete(execute: Execute) -> bool:
-        # S608: only constants of this module are put in; values are bound.
-        row = execute(f"SELECT * FROM {{{table.name}}} WHERE {table.key} = ?", (key,)).fetchone()  # noqa: S608
-        if row is None or _version(row) != stored.version:
+        if not _stands(execute, table, key, stored.version):
             return False
         execute(f"DELETE FROM {{{table.name}}} WHERE {table.key} = ?", (key,))  # noqa: S608
         return True
@@ -177,6 +194,18 @@ async def _delete_all(
         count += deleted
         if heard is not None:
             heard(deleted)
+
+
+def _place(stored: StoredDocument) -> tuple[_Table, str]:
+    """The table of a document, and its key there."""
+    table = next(table for table in reversed(_TABLES[stored.collection]) if stored.key.startswith(table.prefix))
+    return table, stored.key[len(table.prefix) :]
+
+
+def _stands(execute: Execute, table: _Table, key: str, version: str) -> bool:
+    # S608: only constants of this module are put in; values are bound.
+    row = execute(f"SELECT * FROM {{{table.name}}} WHERE {table.key} = ?", (key,)).fetchone()  # noqa: S608
+    return row is not None and _version(row) == version
 
 
 def _document(table: _Table, row: sqlite3.Row) -> Mapping[str, Any]:

@@ -189,6 +189,7 @@ class Captures(Protocol):
 
         Raises:
             StoreUnavailableError, StoreError
+            NewerVersionError: a later program wrote a stored capture; it is left as it is, others may be written.
         """
         ...
 

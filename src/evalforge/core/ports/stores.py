@@ -77,6 +77,22 @@ class Upkeep(Protocol):
         """
         ...
 
+    async def replace(self, old: StoredDocument, document: Mapping[str, Any]) -> bool:
+        """Puts a record, which is no capture, in place of what was read if nobody wrote it since; False when somebody has.
+
+        Raises:
+            ValueError: `old` is a capture, which can only be rewritten.
+        """
+        ...
+
+    async def outdated_layout(self) -> Sequence[str]:
+        """What of the store itself, beside its documents, is not as a new one would be, in a few words each."""
+        ...
+
+    async def mend_layout(self) -> None:
+        """Makes the store itself as a new one would be; programs of before then may refuse it."""
+        ...
+
     async def remove(self, stored: StoredDocument) -> bool:
         """Deletes one document if it still has that version; False when it has not, or is gone."""
         ...

@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
+from typing import Any
 
 from evalforge.core.capture import FailureCapture, document_id
 from evalforge.core.ports import (
@@ -349,6 +350,17 @@ class FirestoreStore:
     async def rewrite(self, capture: FailureCapture, stored: StoredDocument, *, now: datetime) -> bool:
         """Replaces the facts of a stored capture if it still has that version; see `ports.Upkeep`."""
         return await upkeep.rewrite(self._connection, self._captures, capture, stored, now)
+
+    async def replace(self, old: StoredDocument, document: Mapping[str, Any]) -> bool:
+        """Puts a record in place of another version of it if nobody wrote that meanwhile; see `ports.Upkeep`."""
+        return await upkeep.replace(self._connection, self._by_name[old.collection], old, document)
+
+    async def outdated_layout(self) -> Sequence[str]:
+        """Nothing: a collection has no layout. Its indexes are deployed (`evalforge firestore indexes`)."""
+        return ()
+
+    async def mend_layout(self) -> None:
+        """Does nothing: there is no layout."""
 
     async def remove(self, stored: StoredDocument) -> bool:
         """Deletes one document if it still has that version; see `ports.Upkeep`."""

@@ -106,8 +106,10 @@ class Fenced:
         paths = {self._connection.document_path(self._collection, key): key for key in keys}
         documents = {}
         for path, found in (await reader.read_documents(self._connection, list(paths))).items():
+            document = decode_fields(found.fields)
+            records.fence_of(document)  # a later program's must not be known: it would be replaced unread
             self._versions[paths[path]] = found.update_time
-            documents[paths[path]] = decode_fields(found.fields)
+            documents[paths[path]] = document
         return documents
 
     async def replace(self, key: str, document: Mapping[str, Any], fence: int) -> bool:
@@ -135,7 +137,7 @@ class Fenced:
                 if version is not None:
                     return False
             else:
-                if decode_fields(found.fields).get("fence", 0) > fence:
+                if records.fence_of(decode_fields(found.fields)) > fence:
                     return False
                 # An answer that was lost on its way, or an earlier holder's last word.
                 self._versions[key] = found.update_time

@@ -69,11 +69,11 @@ def stored_capture(found: Any) -> StoredCapture:
     """The capture in a protobuf Document.
 
     Raises:
+        NewerVersionError: a later program wrote it.
         SkippableError: when it holds none, with the code `stored_document_unreadable`.
     """
     try:
-        document = decode_fields(found.fields)
-        capture = merging.capture_in(document)
+        capture, document = merging.capture_in(decode_fields(found.fields))
         updated_at = document["updated_at"]
         if not isinstance(updated_at, datetime):
             raise TypeError("updated_at")

@@ -51,10 +51,24 @@ async def rewrite(
     _, document = merging.fitted_document(capture)
     path = connection.document_path(captures, stored.key)
     write = writer.update(path, {**document, "updated_at": now}, update_time_of(stored.version))
-    [outcome] = await writer.write_all(connection, [write])
-    if outcome.fate is Fate.REFUSED:
-        raise StoreError(f"{connection} refused {captures}/{stored.key} ({outcome.reason})")
-    return outcome.fate is Fate.WRITTEN
+    return await _is_written(connection, write, f"{captures}/{stored.key}")
+
+
+async def replace(connection: Connection, stored_as: str, stored: StoredDocument, document: Mapping[str, Any]) -> bool:
+    """Whether the record now stands in the document's place, which nobody had written since `stored` was read.
+
+    Where the answer to a write was lost, its repetition finds another version and this is False: read again and see.
+
+    Raises:
+        ValueError: `stored` is a capture.
+        StoreUnavailableError, StoreError
+    """
+    if stored.collection == "raw_traces":
+        raise ValueError("a capture can only be rewritten")
+    await connection.client()
+    path = connection.document_path(stored_as, stored.key)
+    write = writer.replacement(path, document, update_time_of(stored.version))
+    return await _is_written(connection, write, f"{stored_as}/{stored.key}")
 
 
 async def remove(connection: Connection, stored_as: str, stored: StoredDocument) -> bool:
@@ -65,10 +79,8 @@ async def remove(connection: Connection, stored_as: str, stored: StoredDocument)
     """
     await connection.client()
     path = connection.document_path(stored_as, stored.key)
-    [outcome] = await writer.write_all(connection, [writer.deletion(path, update_time_of(stored.version))])
-    if outcome.fate is Fate.REFUSED:
-        raise StoreError(f"{connection} refused {stored_as}/{stored.key} ({outcome.reason})")
-    return outcome.fate is Fate.WRITTEN
+    write = writer.deletion(path, update_time_of(stored.version))
+    return await _is_written(connection, write, f"{stored_as}/{stored.key}")
 
 
 async def purge(
@@ -87,6 +99,13 @@ async def purge(
             if on_deleted is not None:
                 on_deleted(name, deleted)
     return counts
+
+
+async def _is_written(connection: Connection, write: writer.Write, place: str) -> bool:
+    [outcome] = await writer.write_all(connection, [write])
+    if outcome.fate is Fate.REFUSED:
+        raise StoreError(f"{connection} refused {place} ({outcome.reason})")
+    return outcome.fate is Fate.WRITTEN
 
 
 def _decoded(found: Any) -> dict[str, Any]:
