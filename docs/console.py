@@ -293,7 +293,7 @@ def main(arguments: Sequence[str]) -> int:
             wrong += 1
         elif "--write" in arguments:
             text = rewritten(page, emulator)
-            print(f"{page.name}: {'as it was' if text == page.read_text() else 'rewritten'}")
+            print(f"{page.name}: {'as it was' if text == page.read_text() else 'rewritten'}", flush=True)
             page.write_text(text)
         else:
             for difference in compared(page, emulator):
@@ -305,4 +305,6 @@ def main(arguments: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
+    # Whoever ends this ends what the page has started, too.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(143))
     sys.exit(main(sys.argv[1:]))

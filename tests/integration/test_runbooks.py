@@ -36,6 +36,19 @@ def test_a_page_is_made_for_3_in_the_morning(page: Path) -> None:
     assert all(f"`{code}`" in ALL_TEXT for code in re.findall(r"exit code \d+, `([a-z_]+)`", text))
 
 
+def test_every_alert_leads_to_a_row_and_every_row_to_an_alert() -> None:
+    configuration = (Path(__file__).parents[2] / "deploy" / "terraform" / "alerts.tf").read_text()
+    titles = set(re.findall(r'title\s*= "([^"]+)"', configuration))
+    titles |= {title.split(" for ${")[0] for title in re.findall(r'display_name\s*= "\${var.name}: ([^"]+)"', configuration)}
+    titles = {title for title in titles if "${each" not in title}
+    index = (console.RUNBOOKS / "README.md").read_text()
+    rows = [line for line in index.splitlines() if line.startswith("| alert ")]
+    assert {title for row in rows for title in re.findall(r'"([^"]+)"', row)} == titles
+    for page in console.pages():
+        for named in re.findall(r'[Aa]lerts?:? ((?:"[^"]+"(?:, )?)+)', page.read_text()):
+            assert set(re.findall(r'"([^"]+)"', named)) <= titles
+
+
 @pytest.fixture
 def page(tmp_path: Path) -> Path:
     return tmp_path / "page.md"
