@@ -27,6 +27,11 @@ def llm_obs_findings(items: Sequence[Json]) -> list[Finding]:
         return [judged("llm_obs.items", "spans as documented", None, "there is none in the last 24 hours")]
     evaluations = [(name, mapping(one)) for span in spans for name, one in mapping(span.get("evaluation")).items()]
     evaluated = [one for _, one in evaluations]
+    said = {
+        "types": _words_of(evaluated, "eval_metric_type", _METRICS),
+        "assessment": _words_of(evaluated, "assessment", STATES),
+        "status": _words_of(evaluated, "status", STATES),
+    }
     units = counted_words(unit_of(span.get("start_ns")) for span in spans)
     traces = forms_of(span.get("trace_id") for span in spans)
     same = sum(mapping(item).get("id") == mapping(mapping(item).get("attributes")).get("span_id") for item in items)
@@ -75,11 +80,9 @@ def llm_obs_findings(items: Sequence[Json]) -> list[Finding]:
         judged(
             "llm_obs.evaluations",
             "types categorical, score, boolean, json; assessment pass or fail, often absent",
-            None if not evaluated else True,
+            None if not evaluated else not any("another" in words for words in said.values()),
             f"{len(evaluated)} on {sum(bool(mapping(span.get('evaluation'))) for span in spans)} of {len(spans)} spans; "
-            f"types {told_counts(counted_words(known_word(one.get('eval_metric_type'), _METRICS) for one in evaluated))}; "
-            f"assessment {told_counts(counted_words(known_word(one.get('assessment'), STATES) for one in evaluated))}; "
-            f"status {told_counts(counted_words(known_word(one.get('status'), STATES) for one in evaluated))}",
+            + "; ".join(f"{key} {told_counts(words)}" for key, words in said.items()),
             values=counted_words(type_of(one.get("value")) for one in evaluated),
             fields=field_types(evaluated),
         ),
@@ -109,6 +112,7 @@ def apm_findings(items: Sequence[Json]) -> list[Finding]:
     begins = counted_words(unit_of(span.get("start_timestamp")) for span in spans)
     ends = counted_words(unit_of(span.get("end_timestamp")) for span in spans)
     codes = counted_words(type_of(mapping(one.get("http")).get("status_code")) for one in custom if "http" in one)
+    named = forms_of(one["llmobs_trace_id"] for one in custom if "llmobs_trace_id" in one)
     dotted = sum(any("." in key for key in one) for one in custom)
     traces = forms_of(span.get("trace_id") for span in spans)
     return [
@@ -134,8 +138,8 @@ def apm_findings(items: Sequence[Json]) -> list[Finding]:
         judged(
             "apm.llm_trace",
             "custom.llmobs_trace_id names the LLM trace, 32 hex",
-            None if not any("llmobs_trace_id" in one for one in custom) else True,
-            told_counts(forms_of(one.get("llmobs_trace_id") for one in custom)),
+            set(named) == {"32 hex"} if named else None,
+            f"{told_counts(named)} of {len(spans)}",
         ),
         judged("apm.nested", "no dotted key under custom", dotted == 0, f"dotted keys in {dotted} of {len(spans)}"),
         judged(
@@ -155,6 +159,10 @@ def apm_findings(items: Sequence[Json]) -> list[Finding]:
         ),
         Finding("apm.fields", "", Verdict.SEEN, _fields_told(spans), {"fields": field_types(spans)}),
     ]
+
+
+def _words_of(objects: Sequence[Mapping[str, Json]], key: str, words: Sequence[str]) -> dict[str, int]:
+    return counted_words(known_word(one[key], words) if key in one else "absent" for one in objects)
 
 
 def told_fields(fields: Mapping[str, str]) -> str:
