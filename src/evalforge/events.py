@@ -117,6 +117,12 @@ EVENTS: tuple[Event, ...] = (
         ("erasure_id", "kind", "captures", "dead_letters", "export_rows", "task_count"),
         "an erasure is done; its tasks are a person's",
     ),
+    Event(
+        "erasure.repeated",
+        "INFO",
+        ("captures", "dead_letters", "export_rows"),
+        "what stood here although it was erased is gone again, as after a restore",
+    ),
     Event("users.looked_up", "INFO", ("run_id", "looked_for", "found"), "the roots of traces without a user were asked for"),
     Event(
         "errors.enriched",

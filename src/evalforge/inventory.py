@@ -326,6 +326,18 @@ COMPLETENESS = Place(
     ),
 )
 
+LIVE_REPORT = Place(
+    "the report of `evalforge check --live` (output of the command; not stored)",
+    "as long as whoever asked keeps it",
+    (
+        Row("about asked_at_most", "versions, the site, names of settings, and counts"),
+        Row(
+            "findings",
+            "measured: statuses, times, counts, types and known names of fields; nothing that came is copied",
+        ),
+    ),
+)
+
 LOG = Place(
     "[log events](operations.md#log-events) (standard error; not stored)",
     "as long as your log keeps them",
@@ -382,6 +394,7 @@ PLACES = (
     REPORT,
     NOTICE,
     COMPLETENESS,
+    LIVE_REPORT,
     LOG,
     TELEMETRY,
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 from collections.abc import AsyncIterator, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
 import pytest
@@ -24,8 +24,11 @@ from evalforge.core.ports import (
     Store,
     Told,
 )
+from evalforge.core.privacy import KeyRing
 from evalforge.core.review import Review
+from evalforge.core.tombstones import Tombstones, trace_key
 from evalforge.core.window import Window
+from evalforge.erasure import Packages, PackagesErased, erase_again
 from evalforge.errors import SkippableError, StoreError
 from evalforge.inventory import PLACES
 from tests.captures import NOW, START_NS, capture, captures, merged, trace_id_of
@@ -128,6 +131,29 @@ async def test_a_text_that_looks_like_a_users_hash_does_not_make_a_capture_their
     await store.upsert([capture(1, user_hash=BEA, payload={"note": ANN, "user_hashes": [ANN]})], now=NOW)
     assert await traces_of(store, ANN) == []
     assert await store.delete_captures([], user_hashes=frozenset({ANN})) == 0
+
+
+async def test_what_a_tombstone_buries_is_erased_again(store: Store) -> None:
+    """As after a restore: the tombstones are there, and so is what they are about."""
+    mine = [capture(1, user_hash=ANN), capture(2, user_hash=ANN, fetched_at=NOW - timedelta(days=400))]
+    await store.upsert([*mine, capture(3, user_hash=BEA), capture(4, user_hash=BEA)], now=NOW)
+    await store.keep([letter("a", trace_id_of(1)), letter("b", trace_id_of(3)), letter("c", trace_id_of(4))])
+    await store.save_erasure(erasure(key_count=0, erased_at=NOW + timedelta(days=1)))
+    key = trace_key(trace_id_of(4), KeyRing(()))
+    await store.save_erasure(erasure("trace", 0, kind="trace", user_hashes=(), trace_keys=(key,)))
+
+    async def nothing(earliest: datetime) -> tuple[str, ...]:
+        return ()
+
+    async def no_rows(tombstones: Tombstones) -> PackagesErased:
+        return PackagesErased()
+
+    for expected in (
+        {"captures": 3, "dead_letters": 2, "export_rows": 0},
+        {"captures": 0, "dead_letters": 0, "export_rows": 0},
+    ):
+        assert await erase_again(store, KeyRing(()), Packages(nothing, no_rows), clock=lambda: NOW) == expected
+    assert [stored.document["trace_id"] async for stored in store.documents("raw_traces")] == ids(3)
 
 
 async def test_dead_letters_are_deleted_by_trace(store: Store) -> None:

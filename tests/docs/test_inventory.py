@@ -10,6 +10,7 @@ import orjson
 import pytest
 
 from evalforge import inventory
+from evalforge.bootstrap.live import LiveReport
 from evalforge.completeness import CompletenessReport
 from evalforge.core.capture import Occurrence
 from evalforge.core.error_details import ErrorDetail
@@ -108,6 +109,7 @@ WRITTEN: list[tuple[Place, set[str]]] = [
     (inventory.REPORT, set(report())),
     (inventory.NOTICE, {*notice(), *notice()["group"]}),
     (inventory.COMPLETENESS, set(CompletenessReport(Window(0, 10)).document())),
+    (inventory.LIVE_REPORT, set(LiveReport({}, [], [], 0, 0).document())),
     (inventory.LOG, {field for event in EVENTS for field in event.fields}),
     (
         inventory.TELEMETRY,

@@ -145,6 +145,9 @@ def test_a_person_is_erased_and_does_not_come_back(
 
     second = told.json(environment, "erase", "--user-id", user)
     assert (set(second["counts"].values()), second["tasks"]) == ({0}, first["tasks"]), "an answer may be lost"
+    assert set(told.json(environment, "erase", "--again").values()) == {0}
+    told.run(environment, "erase", "--again", "--user-id", user, code=2)
+    assert "wants exactly one" in told.everything
     report = told.json(environment, "ingest")
     assert held(environment) == after
     assert report["captures"]["created"] == report["captures"]["updated"] == 0

@@ -21,6 +21,7 @@ from evalforge.erasure import (
     PackagesErased,
     Target,
     erase,
+    erase_again,
     erasure_document,
     needs_ring,
     trace_target,
@@ -464,3 +465,39 @@ async def test_an_erasure_at_any_one_moment_while_roots_are_looked_up(
 
     await asyncio.wait_for(asyncio.gather(playing("run"), playing("erase")), 60)
     assert await traces(store) == {trace(2)}
+
+
+# -- after a restore
+
+
+async def test_after_a_restore_the_tombstones_alone_erase_again(store: SqliteStore) -> None:
+    items = [by(ANN, 1), by(BOB, 2), by(ANN, 3), by(None, 4), by(BOB, 5)]
+    await ingested(store, items)
+    await erased(store, user_target(ANN, RING))
+    await erased(store, trace_target(trace(4), RING))
+    saved = [erasure async for erasure in store.erasures()]
+    copy = SqliteStore(":memory:", prefix="evalforge_")
+    asked: list[Tombstones] = []
+
+    async def rows(tombstones: Tombstones) -> PackagesErased:
+        asked.append(tombstones)
+        return PackagesErased(7)
+
+    try:
+        await ingested(copy, items)
+        await copy.keep([letter(trace(1)), letter(trace(4)), letter(trace(5))])
+        packages = Packages(nothing_elsewhere, rows)
+        nothing = await erase_again(copy, RING, packages, clock=lambda: NOW)
+        assert (nothing["captures"], nothing["dead_letters"]) == (0, 0), "no tombstone, nobody to erase"
+        for erasure in saved:
+            await copy.save_erasure(erasure)
+        counts = await erase_again(copy, RING, packages, clock=lambda: NOW)
+        assert counts == {"captures": 3, "dead_letters": 2, "export_rows": 7}
+        assert await traces(copy) == {trace(2), trace(5)}
+        assert asked[-1].buries_trace(trace(4))
+        assert await copy.dead_letter_count(now=NOW) == 1
+        assert (await erase_again(copy, RING, packages, clock=lambda: NOW))["captures"] == 0
+        again = await ingested(copy, items)
+        assert again.tally.created == 0
+    finally:
+        await copy.close()

@@ -28,7 +28,7 @@ from evalforge.credentials import (
     resolve_review_webhook,
 )
 from evalforge.dead_letters import Filter, Replay, matching, purge_letters, replay_letters
-from evalforge.erasure import Packages, PackagesErased, Target, erase, needs_ring, trace_target, user_target
+from evalforge.erasure import Packages, PackagesErased, Target, erase, erase_again, needs_ring, trace_target, user_target
 from evalforge.errors import NotFoundError, SettingsError
 from evalforge.exports import OfUser, erasing
 from evalforge.exports.datadog.api import DatadogApi
@@ -290,6 +290,28 @@ async def erase_once(settings: Settings, *, actor: str, user_id: Json = None, tr
             return PackagesErased(cleaning.row_count, cleaning.tasks)
 
         return await erase(store, ring, target, Packages(elsewhere, rows), actor=actor, clock=utc_now)
+
+
+async def erase_again_once(settings: Settings) -> Mapping[str, int]:
+    """Deletes what stands in the store, and in export folders, although it was erased; how many of each.
+
+    Raises:
+        SettingsError, CredentialsError: the hashing keys are missing or cannot be read.
+        StoreError, StoreUnavailableError: calling again goes on.
+    """
+    ring = await resolve_key_ring(settings)
+    folders = {name: Path(folder) for name, folder in settings.export_folders.items()}
+    async with opened_store(settings) as store:
+        await check_keys(store, ring)  # with a key missing, tombstones would recognise only a part
+
+        async def nothing_elsewhere(earliest: datetime) -> tuple[str, ...]:
+            return ()
+
+        async def rows(tombstones: Tombstones) -> PackagesErased:
+            cleaning = await erasing.erase_rows(store, folders, tombstones)
+            return PackagesErased(cleaning.row_count, cleaning.tasks)
+
+        return await erase_again(store, ring, Packages(nothing_elsewhere, rows), clock=utc_now)
 
 
 async def user_in(settings: Settings, store: Store, user_id: Json) -> OfUser:

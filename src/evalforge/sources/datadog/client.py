@@ -114,6 +114,16 @@ class _Response:
     body: bytes | bytearray
 
 
+@dataclass(frozen=True, slots=True)
+class Look:
+    """One answer as it came, whatever it says. `body` is None when it has more bytes than were wanted."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes | bytearray | None
+    duration_s: float
+
+
 _Asked = tuple[_Response, KeyHeaders]
 """One answer, and the keys that were asked with."""
 
@@ -299,6 +309,29 @@ class DatadogClient:
             SourceRefusedError, SourceUnavailableError, QuotaExhaustedError
         """
         await self.search(SearchRequest(source, "", "now-15m", "now", limit=1), SourceStatus(source))
+
+    async def look(self, request: SearchRequest | None, *, max_bytes: int, timeout_s: float) -> Look:
+        """What a search (None: the key check) is answered, good or bad: one request, no retry, its pacing left alone.
+
+        Raises:
+            SourceUnavailableError: no complete answer within `timeout_s` seconds.
+        """
+        head: list[httpx.Response] = []
+        path = "/api/v2/validate_keys" if request is None else ENDPOINTS[request.source].path
+        content = None if request is None else orjson.dumps(request.body())
+        began, body = self._clock(), None
+        try:
+            async with asyncio.timeout(timeout_s):
+                method = "GET" if content is None else "POST"
+                response = await self._send(method, path, content, self._keys.headers, head.append, max_bytes)
+                body = response.body
+        except BodyTooLargeError:
+            pass
+        except TimeoutError as error:
+            raise SourceUnavailableError(f"no answer within {timeout_s:g} s") from error
+        except _TryAgainError as error:
+            raise SourceUnavailableError(error.reason) from error
+        return Look(head[0].status_code, head[0].headers, body, self._clock() - began)
 
     async def _get(self, path: str, what: str) -> _Response:
         try:
