@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
+from evalforge.garbage import YOUNG_OBJECTS
 from tests.emulator import firestore_emulator
 from tests.examples import register_profiles
 
@@ -16,6 +18,14 @@ ROOMS = ("integration", "contract", "docs", "property", "architecture", "unit")
 """The rooms of tests, the slow ones first: files that begin last are quick, so that all workers end together."""
 
 register_profiles()
+# Thousands of tests and their rows live to the end: to look through them again and again takes a twelfth of all the time.
+gc.set_threshold(YOUNG_OBJECTS, 20, 50)
+
+
+def pytest_collection_finish() -> None:
+    """Leaves what was collected out of every later look for garbage."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.hookimpl(trylast=True)

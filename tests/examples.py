@@ -1,4 +1,4 @@
-"""How many examples a property is tried with: the full number in `make test-all`, a quarter of it in `make test`."""
+"""How many examples a property is tried with: the full number in `make test-all`, an eighth of it in `make test`."""
 
 from __future__ import annotations
 
@@ -14,8 +14,13 @@ def register_profiles() -> None:
     """Makes the profiles `quick`, which holds unless told otherwise, and `full` (`--hypothesis-profile=full`)."""
     # How fast a machine draws its first examples (it builds tables of characters then) says nothing about the code.
     settings.register_profile("full", max_examples=FULL, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-    settings.register_profile("quick", settings.get_profile("full"), max_examples=FULL // 4)
+    settings.register_profile("quick", settings.get_profile("full"), max_examples=FULL // 8)
     settings.load_profile("quick")
+
+
+def is_full() -> bool:
+    """Whether the profile that holds is `full`: what is then tried besides examples belongs to `make test-all`."""
+    return settings().max_examples >= FULL
 
 
 def examples(number: int) -> settings:
