@@ -6,8 +6,16 @@ from pathlib import Path
 
 import pytest
 
-ON_THE_EMULATOR_LATER = frozenset({"test_audit_purge.py", "test_erasure.py", "test_nothing_leaves.py"})
-"""Files whose processes take long on the emulator: `make test` runs them on SQLite; the contract suite runs on both."""
+ON_THE_EMULATOR_LATER = frozenset(
+    {
+        "test_audit_purge.py",
+        "test_datadog_enrichment.py",
+        "test_datadog_roots.py",
+        "test_erasure.py",
+        "test_nothing_leaves.py",
+    }
+)
+"""Files that take long on the emulator: `make test` runs them on SQLite; the contract suite runs on both."""
 
 LATER = frozenset(
     {
