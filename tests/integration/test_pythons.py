@@ -65,7 +65,9 @@ def test_the_wheel_passes_its_tests(version: str, wheel: Path, tmp_path: Path) -
     for name in ("pyproject.toml", "bench", "deploy", "docs", "README.md", ".dockerignore"):
         source = ROOT / name
         (shutil.copytree if source.is_dir() else shutil.copy)(source, place / name)
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith("PYTEST_") and name != "PYTHONPATH"
+    }
     done = subprocess.run(
         [
             venv_python,
