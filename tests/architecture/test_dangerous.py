@@ -41,7 +41,7 @@ def dangers_in(source: str) -> Iterator[str]:
             whole = [node.module or ""] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names]
             yield from (f"{node.lineno}: {MODULES[name.split('.')[0]]}" for name in whole if name.split(".")[0] in MODULES)
         elif isinstance(node, ast.Call):
-            called = ast.unparse(node.func)
+            called = name_of(node.func)
             if called in CALLS:
                 yield f"{node.lineno}: {CALLS[called]}"
             for keyword in node.keywords:
@@ -50,6 +50,14 @@ def dangers_in(source: str) -> Iterator[str]:
                     yield f"{node.lineno}: {KEYWORDS[str(keyword.arg), value]}"
         elif isinstance(node, ast.Attribute) and (node.attr == "CERT_NONE" or is_switched_off(node)):
             yield f"{node.lineno}: trusts anybody"
+
+
+def name_of(called: ast.expr) -> str:
+    """`a.b.c` as it is written, empty for what is not a name."""
+    if isinstance(called, ast.Name):
+        return called.id
+    owner = name_of(called.value) if isinstance(called, ast.Attribute) else ""
+    return f"{owner}.{called.attr}" if owner and isinstance(called, ast.Attribute) else ""
 
 
 def is_switched_off(node: ast.Attribute) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -84,8 +85,14 @@ IMPURE = {
 MAKERS = {"SanitizedSpan": "core/privacy", "FailureCapture": "core/capture.py"}
 
 
+@cache
+def nodes_of(source: str) -> tuple[ast.AST, ...]:
+    """All the nodes of a file's tree: two tests look at them."""
+    return tuple(ast.walk(ast.parse(source)))
+
+
 def imports_of(source: str) -> Iterator[str]:
-    for node in ast.walk(ast.parse(source)):
+    for node in nodes_of(source):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -147,7 +154,7 @@ def test_every_room_has_a_rank() -> None:
 
 def test_only_the_sanitizer_makes_what_a_store_accepts() -> None:
     for path, source in files():
-        for node in ast.walk(ast.parse(source)):
+        for node in nodes_of(source):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in MAKERS:
                 assert path.startswith(MAKERS[node.func.id]), f"{path}:{node.lineno} makes a {node.func.id}"
 

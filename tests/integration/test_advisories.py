@@ -103,7 +103,9 @@ SILENT: dict[str, Callable[[int], tuple[int, bytes] | None]] = {
 }
 
 
-@pytest.mark.parametrize("name", SILENT)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name == "knows nothing" else pytest.mark.long) for name in SILENT]
+)
 def test_where_the_control_is_not_reported_nothing_is_called_clean(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     osv = Osv({}, SILENT[name])
     assert checked(osv) == 0
@@ -120,6 +122,7 @@ def test_a_release_may_insist_on_a_check_that_proves_itself(capsys: pytest.Captu
     assert "SKIPPED" in capsys.readouterr().out
 
 
+@pytest.mark.long  # two more audits of all that is locked
 def test_an_audit_that_breaks_off_after_the_control_is_no_success(capsys: pytest.CaptureFixture[str]) -> None:
     osv = Osv({CONTROL: [advisory("jinja2")]}, lambda count: (503, b"") if count > 10 else None)
     assert checked(osv) == 2

@@ -38,6 +38,7 @@ from evalforge.sandbox.state import READ, WRITE, Sandbox
 from evalforge.sandbox.trouble import Fault
 from evalforge.stores.sqlite import SqliteStore
 from tests.captures import NOW, SITE, START_NS, capture
+from tests.examples import one_in
 from tests.integration.commands import PLAIN
 
 LOST = ("cut", "reset", "truncated", "html", "503")
@@ -310,7 +311,7 @@ async def test_an_erasure_is_told_where_records_went(store: SqliteStore, push: P
 # -- trouble
 
 
-@pytest.mark.parametrize(("kind", "after"), SPOTS)
+@pytest.mark.parametrize(("kind", "after"), one_in(3, SPOTS))
 async def test_one_trouble_anywhere_costs_nothing(
     store: SqliteStore, server: BackgroundServer, push: Push, kind: str, after: int
 ) -> None:
@@ -323,7 +324,7 @@ async def test_one_trouble_anywhere_costs_nothing(
     assert (await push()).already_there == 120
 
 
-@pytest.mark.parametrize("kind", LOST)
+@pytest.mark.parametrize("kind", one_in(2, LOST))
 async def test_what_broke_off_is_finished_by_the_next_push(
     store: SqliteStore, server: BackgroundServer, push: Push, kind: str
 ) -> None:
@@ -516,7 +517,7 @@ async def test_a_queue_has_to_be_there_and_be_one(store: SqliteStore, server: Ba
     assert (await enqueue(queue=twin.id)).queue_id == twin.id
 
 
-@pytest.mark.parametrize(("kind", "after"), [(kind, after - 1) for kind, after in SPOTS if after])
+@pytest.mark.parametrize(("kind", "after"), one_in(3, [(kind, after - 1) for kind, after in SPOTS if after]))
 async def test_one_trouble_anywhere_queues_nothing_twice(
     store: SqliteStore, server: BackgroundServer, enqueue: Push, kind: str, after: int
 ) -> None:

@@ -65,7 +65,7 @@ class Service:
         return self._log.read_text()
 
     def events(self, name: str) -> list[dict[str, Any]]:
-        lines = [line for line in self.log.split("\n")[:-1] if line]
+        lines = [line for line in self.log.split("\n")[:-1] if name in line]
         return [entry for entry in map(json.loads, lines) if entry["message"] == name]
 
     def event(self, name: str) -> dict[str, Any] | None:

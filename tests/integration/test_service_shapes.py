@@ -15,13 +15,17 @@ from schemathesis.specs.openapi.checks import content_type_conformance, status_c
 from evalforge.core.callers import Role, key_row_text
 from evalforge.sandbox.server import BackgroundServer
 from evalforge.service.app import create_app
+from tests.examples import is_full
 from tests.integration.test_service_process import Service, environment_for
 
 KEY = "evf_" + "S" * 43
 CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance]
 DOCUMENT = schemathesis.openapi.from_dict(create_app({}).openapi())
-few = hypothesis.settings(max_examples=4, deadline=None, suppress_health_check=list(hypothesis.HealthCheck))
-many = hypothesis.settings(few, max_examples=40)
+# It makes hundreds of requests for each route, and makes them up while tests are collected.
+DOCUMENT.config.phases.coverage.enabled = is_full()
+tried = hypothesis.settings(
+    max_examples=40 if is_full() else 8, deadline=None, suppress_health_check=list(hypothesis.HealthCheck)
+)
 
 
 @pytest.fixture(scope="module")
@@ -53,16 +57,8 @@ def sent(service: Service, case: schemathesis.Case[Any], *, with_key: bool) -> N
 
 @pytest.mark.parametrize("with_key", [True, False], ids=["with a key", "without"])
 @DOCUMENT.parametrize()
-@few
+@tried
 def test_no_request_of_any_shape_meets_an_unforeseen_error(
     service: Service, case: schemathesis.Case[Any], with_key: bool
 ) -> None:
-    sent(service, case, with_key=with_key)
-
-
-@pytest.mark.long
-@pytest.mark.parametrize("with_key", [True, False], ids=["with a key", "without"])
-@DOCUMENT.parametrize()
-@many
-def test_nor_do_very_many(service: Service, case: schemathesis.Case[Any], with_key: bool) -> None:
     sent(service, case, with_key=with_key)

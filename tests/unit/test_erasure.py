@@ -435,20 +435,25 @@ def test_whatever_comes_first_nothing_of_an_erased_trace_stays(schedule: list[st
     asyncio.run(body())
 
 
-@pytest.mark.parametrize("before", range(0, 60, 1))
+def moments(first: int, last: int) -> list[Any]:
+    """Every moment from the first to before the last; every second pair of them is left to `make test-all`."""
+    return [pytest.param(one, marks=pytest.mark.long if one % 4 > 1 else ()) for one in range(first, last)]
+
+
+@pytest.mark.parametrize("before", moments(0, 60))
 async def test_an_erasure_at_any_one_moment_of_a_run(store: SqliteStore, before: int) -> None:
     schedule = [*["run"] * before, *["erase"] * 200]
     await at_once(store, schedule, user_target(ANN, RING), filled=before % 2 == 0)
 
 
-@pytest.mark.parametrize("before", range(0, 24, 1))
+@pytest.mark.parametrize("before", moments(0, 24))
 async def test_a_run_at_any_one_moment_of_an_erasure(store: SqliteStore, before: int) -> None:
     schedule = [*["erase"] * before, *["run"] * 400]
     await at_once(store, schedule, user_target(ANN, RING), filled=before % 2 == 0)
 
 
 @pytest.mark.parametrize("of_user", [True, False])
-@pytest.mark.parametrize("before", range(6, 40))
+@pytest.mark.parametrize("before", moments(6, 40))
 async def test_an_erasure_at_any_one_moment_while_roots_are_looked_up(
     store: SqliteStore, before: int, of_user: bool
 ) -> None:

@@ -436,35 +436,37 @@ SAMPLE_OF: dict[Kind, Any] = {
     Kind.IDENTIFIER: "support_v12",
     Kind.ZONE: "Europe/Paris",
 }
-FIELD_CASES = [(key, SAMPLE_OF[kinds[0]]) for kinds, keys in FIELD_ROWS for key in keys.split()]
 
 
-@pytest.mark.parametrize(("key", "value"), FIELD_CASES, ids=[key for key, _ in FIELD_CASES])
-def test_each_known_field_in_metadata_and_attributes(key: str, value: Any) -> None:
-    dotted = key.replace("_", ".")
-    words = key.split("_")
-    camel = words[0] + "".join(word.title() for word in words[1:])
-    for spelling in {key, dotted, camel}:
-        assert payload_of(metadata={spelling: value})["metadata"] == {spelling: value}
-        assert payload_of(attributes={spelling: value})["attributes"] == {spelling: value}
+@pytest.mark.parametrize(("kinds", "keys"), FIELD_ROWS, ids=["-".join(kinds) for kinds, _ in FIELD_ROWS])
+def test_each_known_field_in_metadata_and_attributes(kinds: tuple[Kind, ...], keys: str) -> None:
+    value = SAMPLE_OF[kinds[0]]
+    for key in keys.split():
+        dotted = key.replace("_", ".")
+        words = key.split("_")
+        camel = words[0] + "".join(word.title() for word in words[1:])
+        for spelling in {key, dotted, camel}:
+            assert payload_of(metadata={spelling: value})["metadata"] == {spelling: value}
+            assert payload_of(attributes={spelling: value})["attributes"] == {spelling: value}
 
 
-@pytest.mark.parametrize(("key", "value"), FIELD_CASES, ids=[key for key, _ in FIELD_CASES])
-@pytest.mark.parametrize("raw", [EMAIL, "Maria Lopez", "4111 1111 1111 1111", [EMAIL], {"x": EMAIL}])
-def test_a_known_field_with_a_personal_value(key: str, value: Any, raw: Any) -> None:
-    text = json.dumps(payload_of(metadata={key: raw}))
-    for secret in (EMAIL, "Maria", "4111"):
-        assert secret not in text
+@pytest.mark.parametrize("keys", [keys for _, keys in FIELD_ROWS], ids=["-".join(kinds) for kinds, _ in FIELD_ROWS])
+def test_a_known_field_with_a_personal_value(keys: str) -> None:
+    for key in keys.split():
+        for raw in (EMAIL, "Maria Lopez", "4111 1111 1111 1111", [EMAIL], {"x": EMAIL}):
+            text = json.dumps(payload_of(metadata={key: raw}))
+            for secret in (EMAIL, "Maria", "4111"):
+                assert secret not in text, (key, raw)
 
 
-@pytest.mark.parametrize("path", sorted(SPELLINGS))
 @pytest.mark.parametrize("value", [0.31, "0.9", True, "true", "hallucination found"])
-def test_signals_survive_in_metadata_nested_or_not(path: str, value: Any) -> None:
-    assert payload_of(metadata={path: value})["metadata"] == {path: value}
-    nested: Any = value
-    for key in reversed(path.split(".")):
-        nested = {key: nested}
-    assert payload_of(attributes=nested)["attributes"] == nested
+def test_signals_survive_in_metadata_nested_or_not(value: Any) -> None:
+    for path in sorted(SPELLINGS):
+        assert payload_of(metadata={path: value})["metadata"] == {path: value}
+        nested: Any = value
+        for key in reversed(path.split(".")):
+            nested = {key: nested}
+        assert payload_of(attributes=nested)["attributes"] == nested
 
 
 KEPT_UNKNOWN: list[tuple[str, Any]] = [
@@ -603,17 +605,23 @@ PERSONAL_FIELDS = (
 
 
 @pytest.mark.parametrize("key", PERSONAL_FIELDS)
-@pytest.mark.parametrize("value", ["green", 42, EMAIL, ["green"], {"kind": "green"}])
-def test_personal_fields_are_stripped_dotted_nested_and_deep(key: str, value: Any) -> None:
-    nested: Any = value
-    for part in reversed(key.split(".")):
-        nested = {part: nested}
-    for shape in ({key: value}, {key.replace(".", "_"): value}, nested, {"step": {"inner": nested}}, {"items": [nested]}):
-        for place in ("metadata", "attributes"):
-            text = json.dumps(payload_of(**{place: shape}).get(place))
-            assert "green" not in text
-            assert "42" not in text
-            assert EMAIL not in text
+def test_personal_fields_are_stripped_dotted_nested_and_deep(key: str) -> None:
+    for value in ("green", 42, EMAIL, ["green"], {"kind": "green"}):
+        nested: Any = value
+        for part in reversed(key.split(".")):
+            nested = {part: nested}
+        for shape in (
+            {key: value},
+            {key.replace(".", "_"): value},
+            nested,
+            {"step": {"inner": nested}},
+            {"items": [nested]},
+        ):
+            for place in ("metadata", "attributes"):
+                text = json.dumps(payload_of(**{place: shape}).get(place))
+                assert "green" not in text, shape
+                assert "42" not in text, shape
+                assert EMAIL not in text, shape
 
 
 def test_keys_are_data_too() -> None:
@@ -663,7 +671,7 @@ def test_too_deep_redacts_that_subtree_only() -> None:
 
 
 def test_the_payload_is_bounded() -> None:
-    fat = {f"group_{n}": {f"k{m}": "green" for m in range(190)} for n in range(90)}
+    fat = {f"group_{n}": {f"k{m}": "green" for m in range(190)} for n in range(60)}
     result = SANITIZER.sanitize(span(metadata=fat, attributes=fat, metrics={"input_tokens": 3}), ())
     assert len(canonical_json(result.payload)) <= MAX_PAYLOAD_BYTES
     assert result.payload["metrics"] == {"input_tokens": 3}

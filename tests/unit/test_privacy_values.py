@@ -75,17 +75,14 @@ def test_kept_as_received(kind: Kind, text: str) -> None:
 
 
 @pytest.mark.parametrize("kind", sorted(set(Kind) - {Kind.TRACE_CODE}))
-@pytest.mark.parametrize("text", PERSONAL)
-def test_no_rule_keeps_anything_personal(kind: Kind, text: str) -> None:
-    assert RULE_OF[kind](text) is None
+def test_no_rule_keeps_anything_personal(kind: Kind) -> None:
+    assert [text for text in PERSONAL if RULE_OF[kind](text) is not None] == []
 
 
 @pytest.mark.parametrize("kind", sorted(Kind))
-@pytest.mark.parametrize(
-    "value", [None, {}, [], object(), "", "\ud800", "\x00", "a\nb", "x" * 100_000, float("nan"), 10**400]
-)
-def test_nonsense_is_refused_by_every_rule(kind: Kind, value: Any) -> None:
-    assert RULE_OF[kind](value) is None
+def test_nonsense_is_refused_by_every_rule(kind: Kind) -> None:
+    nonsense: list[Any] = [None, {}, [], object(), "", "\ud800", "\x00", "a\nb", "x" * 100_000, float("nan"), 10**400]
+    assert [value for value in nonsense if RULE_OF[kind](value) is not None] == []
 
 
 @pytest.mark.parametrize(

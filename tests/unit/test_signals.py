@@ -202,10 +202,10 @@ def test_a_score_without_criteria_says_nothing_unless_it_is_one_of_the_two() -> 
 @pytest.mark.parametrize(
     "nonsense", [None, math.nan, math.inf, -math.inf, "", "n/a", [], {}, [0.1], {"value": 0.1}, 10**400, "1_0"]
 )
-@pytest.mark.parametrize("name", sorted({row[0] for row in NAMED}))
-def test_nonsense_is_no_signal(name: str, nonsense: Any) -> None:
-    assert types(metadata={name: nonsense}) == set()
-    assert evaluated(name, nonsense) == set()
+def test_nonsense_is_no_signal(nonsense: Any) -> None:
+    for name in sorted({row[0] for row in NAMED}):
+        assert types(metadata={name: nonsense}) == set(), name
+        assert evaluated(name, nonsense) == set(), name
 
 
 @pytest.mark.parametrize("code", [-1, 0, 99, 1000, 404.5, "4O4"])

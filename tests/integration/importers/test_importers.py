@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 import subprocess
-import venv
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from evalforge.exports.examples import Example
 from evalforge.exports.formats.datadog import record
 from evalforge.exports.formats.promptfoo import CONFIGURATION
 from evalforge.exports.formats.table import FORMATS
+from tests import environments
 from tests.hostile_examples import thousand
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(1_200)]
@@ -73,8 +74,7 @@ def loaded(name: str, loader: str, folder: Path) -> Any:
     """What the importer made of the files in a folder, as `loaders.py` tells it from within the importer's environment."""
 
     def install(place: Path) -> None:
-        venv.create(place, with_pip=True, symlinks=True)
-        quiet([place / "bin/python", "-m", "pip", "install", "-q", "--disable-pip-version-check", *PACKAGES[name]])
+        environments.install(environments.new_environment(sys.executable, place), *PACKAGES[name])
 
     python = environment(name, PACKAGES[name], install) / "bin" / "python"
     offline = {"HF_HUB_OFFLINE": "1", "DEEPEVAL_TELEMETRY_OPT_OUT": "1", "MLFLOW_DISABLE_TELEMETRY": "true"}
