@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   := evalforge_venv
 BIN    := $(VENV)/bin
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all check docs lock sbom advisories package image bench clean
+.PHONY: help demo test test-all check docs site lock sbom advisories package image bench clean
 
 help:  ## list the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -16,7 +16,7 @@ $(BIN)/.base: pyproject.toml
 	@touch $@
 
 $(BIN)/.dev: $(BIN)/.base
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev,site]'
 	@touch $@
 
 demo: $(BIN)/.base  ## the main job on embedded defaults: a local Datadog, SQLite, no account
@@ -45,6 +45,9 @@ check: $(BIN)/.dev  ## formatting, lint, types, generated docs, locks
 docs: $(BIN)/.dev  ## write the generated parts of docs/, the dashboards and the alerts
 	$(BIN)/python -m docs.generate
 	$(BIN)/python -m deploy.dashboards
+
+site: $(BIN)/.dev  ## build the documentation site into build/site, its links checked
+	$(BIN)/python -m docs.site
 
 lock: $(BIN)/.dev  ## lock what pyproject.toml asks for, with hashes; UPGRADE=1 takes the newest versions
 	$(BIN)/python -m deploy.lock $(if $(UPGRADE),--upgrade)
