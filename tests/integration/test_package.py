@@ -75,11 +75,6 @@ def test_what_is_in_them(dist: Path) -> None:
         assert line in metadata
 
 
-def test_every_extra_has_its_row_in_the_docs() -> None:
-    text = (ROOT / "docs" / "image.md").read_text()
-    assert set(re.findall(r"(?m)^\| `([a-z-]+)` \|", text)) == set(PROJECT["optional-dependencies"])
-
-
 COMMANDS = """
 import importlib.metadata, json, sys
 from click.testing import CliRunner

@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 
 from deploy.image import __main__ as image
 from deploy.image import engines, index, livez, references
+from deploy.lock import DEPLOYED_EXTRAS, project
 from tests.emulator import free_port
 
 ROOT = Path(__file__).parents[2]
@@ -221,6 +222,12 @@ def test_nothing_is_sent_to_the_engine_but_what_is_named() -> None:
     allowed = {line[1:] for line in lines if line.startswith("!")}
     copied = {source for line in re.findall(r"(?m)^COPY (?!--from)(.+)$", DOCKERFILE) for source in line.split()[:-1]}
     assert copied == allowed
+
+
+def test_every_extra_has_its_row_and_says_rightly_whether_it_is_in_the_image() -> None:
+    rows = dict(re.findall(r"(?m)^\| `([a-z-]+)` \|(.+)$", (ROOT / "docs" / "image.md").read_text()))
+    assert set(rows) == set(project()["project"]["optional-dependencies"])
+    assert {name for name, row in rows.items() if "; in the image" in row} == set(DEPLOYED_EXTRAS)
 
 
 # --- the health check ---------------------------------------------------------------------------------------------------
