@@ -151,15 +151,26 @@ def commands() -> str:
 
 
 def routes() -> str:
-    """Every route of the service, from its OpenAPI document."""
-    from evalforge.service.app import create_app
+    """Every route of the service in one table."""
+    from docs import api_reference
 
+    return api_reference.overview(table)
+
+
+def api() -> str:
+    """Every route of the service, with what it takes and answers."""
+    from docs import api_reference
+
+    return api_reference.routes(table)
+
+
+def decisions() -> str:
+    """Every page of decisions, by its title."""
     rows = []
-    for path, methods in create_app({}).openapi()["paths"].items():
-        for method, operation in methods.items():
-            answers = ", ".join(code(status) for status in operation.get("responses", {}))
-            rows.append((code(f"{method.upper()} {path}"), operation.get("description", ""), answers))
-    return table(("route", "what it does", "answers"), rows)
+    for page in sorted((DOCS / "decisions").glob("[0-9]*.md")):
+        title = page.read_text().partition("\n")[0].removeprefix("# ")
+        rows.append(f"- [{title}]({page.name})\n")
+    return "\n" + "".join(rows) + "\n"
 
 
 def inventory() -> str:
@@ -316,6 +327,8 @@ PARTS: dict[str, Callable[[], str]] = {
     "exit_codes": exit_codes,
     "commands": commands,
     "routes": routes,
+    "api": api,
+    "decisions": decisions,
     "inventory": inventory,
     "prices": costs,
     "firestore_indexes": firestore_indexes,

@@ -1,4 +1,4 @@
-# Metrics count log events; their names and fields are those of docs/operations.md, and tests hold the filters against them.
+# Metrics count log events; their names and fields are those of docs/events.md, and tests hold the filters against them.
 # `run.refused`, which goes with a 409, is in none of them.
 
 locals {
@@ -37,7 +37,7 @@ locals {
       title    = "a run failed"
       above    = var.failed_runs_alert
       severity = "ERROR"
-      advice   = "The code in the log line says what to do: docs/operations.md, Errors. What was stored stays, and the next run goes on."
+      advice   = "The code in the log line says what to do: docs/errors.md. What was stored stays, and the next run goes on."
     }
     quota = {
       title    = "Datadog's quota is out"

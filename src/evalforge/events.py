@@ -210,7 +210,7 @@ EVENTS: tuple[Event, ...] = (
     Event("review.changed", "INFO", ("signature", "state", "changed", "by"), "a reviewer changed what stands of a group"),
     Event("export.rewritten", "INFO", ("package_id", "destination", "erased"), "erased lines were removed from a package"),
 )
-"""Every event, as documented in docs/operations.md."""
+"""Every event, as documented in docs/events.md."""
 
 _EVENT = {event.name: event for event in EVENTS}
 _LOGGER_NAME = "evalforge"

@@ -324,7 +324,7 @@ COMPLETENESS = Place(
 )
 
 LOG = Place(
-    "[log events](operations.md#log-events) (standard error; not stored)",
+    "[log events](events.md) (standard error; not stored)",
     "as long as your log keeps them",
     (
         Row("trace_id span_id", "Datadog's ids; odd ones as keyed digests", _LINK),

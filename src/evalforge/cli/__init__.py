@@ -72,7 +72,7 @@ EXIT_CODES: tuple[tuple[int, str], ...] = (
     (errors.ClusterFailedError.exit_code, "Spark gave up; what was stored stays, run it again"),
     (130, "interrupted"),
 )
-"""Every exit code, as `evalforge --help` and docs/operations.md tell it."""
+"""Every exit code, as `evalforge --help` and docs/reference.md tell it."""
 
 INTERRUPTED = 130
 
