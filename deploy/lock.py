@@ -52,7 +52,7 @@ class Lock:
         return sorted(str(Requirement(text)) for text in self.requirements(pyproject))
 
 
-DEPLOYED_EXTRAS = ("gcs",)
+DEPLOYED_EXTRAS = ("gcs", "otel")
 """The extras that are locked too, and so in the image: what is deployed has no folder of its own to export to."""
 
 
