@@ -53,7 +53,7 @@ class Lock:
 
 
 DEPLOYED_EXTRAS = ("gcs", "otel")
-"""The extras that are locked too, and so in the image: what is deployed has no folder of its own to export to."""
+"""The extras that are locked too, and so in the image: what is deployed exports to buckets, and is watched."""
 
 
 def _run_time(pyproject: Mapping[str, Any]) -> list[str]:
