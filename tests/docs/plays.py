@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 NOT_HERE: Mapping[str, str] = {
+    "make image": "fetches a base image; tests/integration/test_image.py builds one",
     "make test": "it is what runs this",
     "docker": "needs Docker",
     "evalforge scale": "needs Spark and Java",
@@ -16,6 +17,7 @@ NOT_HERE: Mapping[str, str] = {
     "kubectl": "needs a cluster",
     "npx": "fetches a tool from npm; tests/integration/importers/test_importers.py runs promptfoo over what is exported",
     "pip": "would change the environment that this runs in",
+    "python -m deploy.image": "fetches a base image; tests/integration/test_image.py builds one",
     "python -m pytest": "make test-all runs these tests themselves",
     "read": "waits for somebody who types",
     "terraform": "needs Terraform and a Google Cloud project",
@@ -86,6 +88,7 @@ PLAYS: Mapping[str, Play] = {
         },
         variables={"EXPORT_DESTINATIONS": "lake={folder}/lake,broken={folder}/broken"},
     ),
+    "docs/image.md": Play(instead=(("http://localhost:8080", "http://localhost:{service_port}"),)),
     "docs/operations.md": Play(
         instead=(
             ("2026-11-20T00:00:00Z", "{yesterday}T00:00:00Z"),
