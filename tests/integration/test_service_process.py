@@ -168,6 +168,7 @@ def test_health_and_the_other_routes(shared_service: Service) -> None:
         "/exports",
         "/health",
         "/livez",
+        "/metrics",
     }
     for path in ("/docs", "/redoc", "/nothing"):
         answer = shared_service.http.get(path)

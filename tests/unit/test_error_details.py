@@ -72,7 +72,7 @@ def test_details_share_the_room_of_all_other_texts() -> None:
 
 
 def test_captures_of_before_have_no_details() -> None:
-    document = capture(1).to_document()
+    document = {**capture(1).to_document(), "schema_version": 2}
     del document["error_details"]
     assert FailureCapture.from_document(document).error_details == ()
 
