@@ -223,7 +223,7 @@ def built(folder: Path = BUILD) -> Path:
     """
     settings = assembled(folder / "site-source")
     command = [sys.executable, "-m", "zensical", "build", "--strict", "--clean", "--config-file", str(settings)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | {"NO_COLOR": "1"})  # noqa: S603
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | {"NO_COLOR": "1"})  # noqa: S603 - our own words
     if done.returncode:
         raise SiteError(re.sub(r"\x1b\[[0-9;]*m", "", done.stdout + done.stderr).split("Traceback")[0].strip())
     site = folder / "site"

@@ -19,12 +19,7 @@ from evalforge.core.privacy.neighbours import TraceContext
 from evalforge.core.signals import find_signals
 from evalforge.errors import SkippableError, StoreUnavailableError
 from evalforge.ingest import Judge
-from evalforge.sweep import read_again
-
-SIDE_BY_SIDE = 50
-"""How many documents are judged, and written, at once."""
-ATTEMPTS = 5
-"""How often a document that others keep writing is read again."""
+from evalforge.sweep import ATTEMPTS, in_steps, read_again
 
 
 @dataclass(slots=True)
@@ -64,13 +59,9 @@ async def rejudge(
         StoreError, StoreUnavailableError: what was rewritten stays.
     """
     counts = Rejudged()
-    step: list[StoredDocument] = []
-    async for stored in _between(store, after, before):
-        step.append(stored)
-        if len(step) == SIDE_BY_SIDE:
-            await _step(store, judge, step, counts, clock)
-            step = []
-    await _step(store, judge, step, counts, clock)
+    async for step in in_steps(_between(store, after, before)):
+        for one in await asyncio.gather(*(_one(store, judge, stored, clock) for stored in step)):
+            counts.add(one)
     return counts
 
 
@@ -79,13 +70,6 @@ async def _between(store: Store, after: str | None, before: str | None) -> Async
         if before is not None and stored.key >= before:
             return
         yield stored
-
-
-async def _step(
-    store: Store, judge: Judge, step: list[StoredDocument], counts: Rejudged, clock: Callable[[], datetime]
-) -> None:
-    for one in await asyncio.gather(*(_one(store, judge, stored, clock) for stored in step)):
-        counts.add(one)
 
 
 async def _one(store: Store, judge: Judge, stored: StoredDocument, clock: Callable[[], datetime]) -> Rejudged:

@@ -34,7 +34,7 @@ async def sweep(
     first, key = _position(after)
     for collection in COLLECTIONS[COLLECTIONS.index(first) :]:
         before = key if collection == first else None
-        async for step in _steps(store.documents(collection, after=before)):
+        async for step in in_steps(store.documents(collection, after=before)):
             await asyncio.gather(*map(look, step))
             on_step(f"{collection}/{step[-1].key}")
 
@@ -51,7 +51,8 @@ def _position(after: str | None) -> tuple[str, str | None]:
     return collection, key
 
 
-async def _steps(documents: AsyncIterator[StoredDocument]) -> AsyncIterator[list[StoredDocument]]:
+async def in_steps(documents: AsyncIterator[StoredDocument]) -> AsyncIterator[list[StoredDocument]]:
+    """The documents, at most `DOCUMENTS_PER_STEP` at a time."""
     step: list[StoredDocument] = []
     async for stored in documents:
         step.append(stored)

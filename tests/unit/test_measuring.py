@@ -16,8 +16,9 @@ from evalforge.core.privacy.net import SECOND_NET
 from evalforge.core.window import Window
 from evalforge.errors import QuotaExhaustedError, SourceUnavailableError, StoreUnavailableError
 from evalforge.ingest import Tally
-from evalforge.measuring import measure_captures, measure_items, measure_page, measure_report, measure_run
+from evalforge.measuring import measure_captures, measure_items, measure_page
 from evalforge.runs import RunReport
+from evalforge.runs.measuring import measure_report, measure_run
 from evalforge.runs.report import Rehearsed, TierReading
 from evalforge.sources.datadog.client import DatadogClient, SearchRequest
 from evalforge.stores.measuring import measure_batch

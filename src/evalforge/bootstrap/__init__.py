@@ -35,7 +35,6 @@ from evalforge.exports.datadog.api import DatadogApi
 from evalforge.exports.datadog.pushing import PushReport, push_dataset
 from evalforge.exports.datadog.queueing import QueueReport, queue_traces
 from evalforge.ingest import Judge
-from evalforge.measuring import measure_report, measure_run
 from evalforge.migration import MigrationReport, migrate
 from evalforge.rehearsal import Rehearsal
 from evalforge.runs import (
@@ -51,6 +50,7 @@ from evalforge.runs import (
     run,
     runs_shown,
 )
+from evalforge.runs.measuring import measure_report, measure_run
 from evalforge.sources.datadog.client import DatadogClient
 from evalforge.sources.datadog.reading import DatadogSource
 from evalforge.telemetry.recorder import Recorder

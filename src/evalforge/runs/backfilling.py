@@ -23,9 +23,9 @@ from evalforge.erasure import Guard
 from evalforge.errors import EvalForgeError, QuotaExhaustedError, RequestError, RetriableError
 from evalforge.events import emit
 from evalforge.ingest import Judge, Reading, Tally, ingest
-from evalforge.measuring import measure_window
 from evalforge.runs.history import keep_record
 from evalforge.runs.lease import BACKFILL_LEASE_NAME, LEASE_LIFETIME_S, Held, held_lease
+from evalforge.runs.measuring import measure_window
 from evalforge.runs.report import Backfilled, BackfillProgress, RunReport, SourceSlices, TierReading, iso_of
 from evalforge.runs.running import (
     check_keys,

@@ -22,9 +22,9 @@ from evalforge.erasure import Guard
 from evalforge.errors import EvalForgeError, QuotaExhaustedError, RetriableError, StoreError
 from evalforge.events import emit
 from evalforge.ingest import Judge, Reading, Tally, ingest
-from evalforge.measuring import measure_window
 from evalforge.runs.history import keep_record
 from evalforge.runs.lease import held_lease
+from evalforge.runs.measuring import measure_window
 from evalforge.runs.report import Rehearsed, RunProgress, RunReport, TierReading
 from evalforge.telling import Audience, Telling, tell
 from evalforge.users import Nameless, look_up_users
